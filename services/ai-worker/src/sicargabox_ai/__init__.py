@@ -1,0 +1,1 @@
+"""The worker that proposes bilingual keywords for tariff lines."""

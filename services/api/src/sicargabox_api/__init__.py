@@ -1,0 +1,1 @@
+"""The public search page, the JSON API and the staff pages of SicargaBox."""

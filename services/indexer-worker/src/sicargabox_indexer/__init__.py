@@ -1,0 +1,1 @@
+"""The worker that builds, updates and audits the search index."""

@@ -1,0 +1,1 @@
+"""The worker that turns people's choices into suggestions for new keywords."""
