@@ -1,0 +1,32 @@
+"""Free ports and waiting for something to become true, with a deadline instead of a sleep for luck."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], T], *, seconds: float, what: str, interval: float = 0.02) -> T:
+    """Asks ``condition`` until it gives something true, and returns that.
+
+    Raises ``AssertionError`` naming ``what`` when ``seconds`` have passed.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(interval)

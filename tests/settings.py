@@ -1,0 +1,46 @@
+"""What the tests need to know of the machine they run on; the one place where test paths and switches are read.
+
+The official tables are not part of this repository. A test that needs one, or a server or browser that is not there,
+skips with the reason; where ``require_servers`` says that nothing may be missing (continuous integration) it fails.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+class MachineSettings(BaseSettings):
+    """Read from ``SICARGABOX_TEST_…`` and ``SICARGABOX_REQUIRE_SERVERS``."""
+
+    model_config = SettingsConfigDict(env_prefix="SICARGABOX_TEST_", extra="ignore", frozen=True)
+
+    tariff_csv: Path = Field(_DATA / "honduras-tariff-2022.csv", description="The official tariff as CSV.")
+    hs_english_csv: Path = Field(_DATA / "harmonized-system-en.csv", description="The English HS wording as CSV.")
+    require_servers: bool = Field(
+        False,
+        validation_alias="SICARGABOX_REQUIRE_SERVERS",
+        description="A missing server, browser or table is a failure instead of a skip.",
+    )
+
+
+@lru_cache
+def machine() -> MachineSettings:
+    """The settings of this test run."""
+    return MachineSettings()
+
+
+def absent(what: str, remedy: str) -> NoReturn:
+    """Skips the test because ``what`` is not on this machine, or fails it where nothing may be missing."""
+    message = f"{what} is not here: {remedy}"
+    if machine().require_servers:
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
