@@ -41,3 +41,7 @@ def test_an_empty_database_has_no_schema(empty_postgres_url: str) -> None:
         assert schema_version(database) == 0
     finally:
         database.dispose()
+
+
+def test_one_test_runs_on_both_kinds_of_database(database: Database) -> None:
+    assert schema_version(database) == expected_schema_version()
