@@ -1,0 +1,1 @@
+"""The tariff tree, its keywords and what people chose."""

@@ -1,0 +1,311 @@
+"""The one module that knows how SQLite and PostgreSQL differ.
+
+It gives engines, sessions, the database's clock, exact decimals and migrations. It knows no table: each package
+declares its own on ``Base``.
+
+Transactions. ``Database.read()`` gives a session for reading, ``Database.write()`` one transaction that commits when
+the block ends and rolls back on any exception. On SQLite every writer starts with ``BEGIN IMMEDIATE``: a deferred
+transaction that upgrades from read to write fails with "database is locked" at once, whatever the busy timeout is.
+
+Time. Hosts' clocks may differ by hours, so every stored time comes from the database: ``db_now()`` in SQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Dialect,
+    Engine,
+    MetaData,
+    Numeric,
+    String,
+    create_engine,
+    event,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from sicargabox_core.errors import InvalidSetting, Unavailable
+from sicargabox_core.settings import ENV_PREFIX, Settings
+
+# Two seconds: a writer waits for another's short transaction, and a stuck one is reported before a browser gives up.
+SQLITE_BUSY_TIMEOUT_MS = 2000
+# "sicarga" as a number: one advisory lock per PostgreSQL database keeps two migration jobs apart.
+MIGRATION_LOCK = 0x51CA46A
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time, always aware and in UTC.
+
+    SQLite keeps it as text ``YYYY-MM-DD HH:MM:SS.mmm``, the very form of ``db_now()``, so texts compare as times do.
+    """
+
+    impl = TIMESTAMP(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(String(23))
+        return dialect.type_descriptor(TIMESTAMP(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a stored time must carry its zone")
+        value = value.astimezone(UTC)
+        if dialect.name == "sqlite":
+            return f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03d}"
+        return value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+class ExactDecimal(TypeDecorator[Decimal]):
+    """A decimal that keeps every digit: NUMERIC on PostgreSQL, text on SQLite (whose NUMERIC is a float)."""
+
+    impl = Numeric(9, 4)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(String(12) if dialect.name == "sqlite" else Numeric(9, 4))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        quantized = value.quantize(Decimal("0.0001"))
+        return str(quantized) if dialect.name == "sqlite" else quantized
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
+# JSON as text on SQLite, JSONB on PostgreSQL.
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class db_now(FunctionElement[datetime]):  # noqa: N801  # reads as the SQL function it is
+    """The database's clock now, plus ``offset`` seconds (a number or an SQL expression).
+
+    PostgreSQL: ``clock_timestamp()``, since ``now()`` stands still inside a transaction. SQLite: ``strftime`` with
+    milliseconds, because Python 3.11's SQLite knows no ``unixepoch('subsec')``.
+    """
+
+    type = UtcDateTime()
+    inherit_cache = True
+    name = "db_now"
+
+    def __init__(self, offset: float | ColumnElement[Any] = 0.0) -> None:
+        super().__init__(offset)
+
+
+@compiles(db_now, "sqlite")
+def _db_now_sqlite(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    offset = compiler.process(element.clauses.clauses[0], **kw)
+    return f"strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%+.3f seconds', {offset}))"
+
+
+@compiles(db_now, "postgresql")
+def _db_now_postgresql(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    offset = compiler.process(element.clauses.clauses[0], **kw)
+    return f"(clock_timestamp() + make_interval(secs => CAST({offset} AS double precision)))"
+
+
+class Base(DeclarativeBase):
+    """Parent of every table; names of constraints are fixed so that migrations can find them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Database:
+    """A database and the two ways into it. One per process (and one anew after a fork)."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, data_dir: Path | None = None) -> None:
+        """Connects to nothing yet. Raises ``InvalidSetting`` when ``url`` is not SQLite's or PostgreSQL's."""
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise InvalidSetting(
+                "not a database address",
+                field=f"{ENV_PREFIX}DATABASE_URL",
+                remedy="Use postgresql://user:password@host/name.",
+            ) from error
+        backend = parsed.get_backend_name()
+        if backend not in ("sqlite", "postgresql"):
+            raise InvalidSetting(
+                f"{backend} is not supported",
+                field=f"{ENV_PREFIX}DATABASE_URL",
+                remedy="Use postgresql://… or sqlite:///….",
+            )
+        self.is_sqlite = backend == "sqlite"
+        if self.is_sqlite:
+            self.engine = create_engine(parsed, connect_args={"check_same_thread": False}, pool_size=pool_size)
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            self.engine = create_engine(
+                parsed.set(drivername="postgresql+psycopg2"),
+                pool_size=pool_size,
+                max_overflow=0,
+                pool_pre_ping=True,
+                pool_timeout=5,
+                connect_args={
+                    "connect_timeout": 3,
+                    "application_name": "sicargabox",
+                    "options": "-c timezone=utc -c statement_timeout=30000 -c lock_timeout=5000"
+                    " -c idle_in_transaction_session_timeout=60000",
+                },
+            )
+        self._writer = self.engine.execution_options(sqlite_begin="IMMEDIATE")
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Database:
+        """The database that the settings name."""
+        return cls(settings.effective_database_url, pool_size=settings.database_pool_size)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for reading; what it writes is never committed."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises."""
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        with self.read() as session:
+            return session.scalars(func.coalesce(db_now(), db_now()).select()).one()
+
+    def ping(self) -> None:
+        """Raises ``Unavailable`` when the database does not answer."""
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except OperationalError as error:
+            raise Unavailable("the database does not answer") from error
+
+    def dispose(self) -> None:
+        """Closes every connection; a forked child calls it before its first use."""
+        self.engine.dispose()
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # None: the driver starts no transaction by itself; _begin_sqlite does, of the right kind.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # FULL: a committed task survives the loss of power, not only of the process.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _alembic(database: Database) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["engine"] = database.engine
+    return config
+
+
+def _number(revision: str | None) -> int:
+    match = re.match(r"\d+", revision or "")
+    return int(match.group()) if match else 0
+
+
+def schema_version(database: Database) -> int:
+    """The number of the newest migration the database has had; 0 for an empty one."""
+    with database.engine.connect() as connection:
+        return _number(MigrationContext.configure(connection).get_current_revision())
+
+
+def expected_schema_version() -> int:
+    """The number of the newest migration this release carries."""
+    script = ScriptDirectory(str(Path(__file__).parent / "migrations"))
+    return _number(script.get_current_head())
+
+
+def migrate(database: Database) -> int:
+    """Brings the schema to this release's version and returns the version found afterwards.
+
+    A database that is already newer is left alone: after a rollback the older release's migration job must succeed.
+    Two jobs at once are safe: the second waits and finds nothing to do.
+    """
+    with _migration_lock(database):
+        if schema_version(database) < expected_schema_version():
+            command.upgrade(_alembic(database), "head")
+    return schema_version(database)
+
+
+@contextlib.contextmanager
+def _migration_lock(database: Database) -> Iterator[None]:
+    if database.is_sqlite:
+        import fcntl
+
+        location = database.engine.url.database
+        if not location or location == ":memory:":
+            yield
+            return
+        path = Path(location)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".migrate.lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        return
+    with database.engine.connect() as connection:
+        connection.execute(text("SET lock_timeout = 0; SET statement_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.commit()
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+            connection.commit()
+
+
+def engine_of(session: Session) -> Engine:
+    """The engine behind a session, for the rare statement that must know the dialect."""
+    bind = session.get_bind()
+    return bind if isinstance(bind, Engine) else bind.engine

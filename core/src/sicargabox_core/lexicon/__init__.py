@@ -1,0 +1,1 @@
+"""Our own bilingual vocabulary: data files and their loader."""

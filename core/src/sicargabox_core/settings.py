@@ -1,0 +1,147 @@
+"""Every setting of every process, read once from the environment at start and passed down.
+
+Prefix ``SICARGABOX_``. Nothing here connects to anything; ``sicargabox doctor`` does. Logic never reads a global:
+it takes a ``Settings``. A wrong or contradictory value raises ``InvalidSetting`` naming the variable and the remedy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sicargabox_core.errors import InvalidSetting
+
+ENV_PREFIX = "SICARGABOX_"
+
+
+class Settings(BaseSettings):
+    """The settings of all processes. Times are seconds, sizes bytes, unless a name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, str_strip_whitespace=True)
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="`production` refuses SQLite, the embedded search engine and generated secrets."
+    )
+    data_dir: Path = Field(Path(".data"), description="Folder of everything embedded mode stores.")
+    timezone: str = Field("America/Tegucigalpa", description="IANA zone in which schedules are due and times shown.")
+
+    host: str = Field("127.0.0.1", description="Address on which API, admin and Flower listen.")
+    port: int = Field(8000, ge=1, le=65535, description="Port of the API and the public page.")
+    admin_port: int = Field(8001, ge=1, le=65535, description="Port of the staff pages.")
+    flower_port: int = Field(5555, ge=1, le=65535, description="Port of Flower.")
+    redis_port: int = Field(6390, ge=1, le=65535, description="Port of the embedded Redis-protocol server.")
+    worker_port: int = Field(
+        0, ge=0, le=65535, description="Port of a worker's or scheduler's /healthz, /readyz and /metrics; 0: none."
+    )
+    public_url: str = Field("", description="Address of the API as browsers see it; empty: http://host:port.")
+    admin_url: str = Field(
+        "", description="Address of the staff pages as browsers see it; empty: http://host:admin_port."
+    )
+
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
+    database_pool_size: int = Field(10, ge=1, le=200, description="Connections a process keeps at most (PostgreSQL).")
+    redis_url: str = Field(
+        "", description="`redis://…`, `rediss://…` or `sentinel://host:port;sentinel://host:port`; empty: embedded."
+    )
+    redis_server: str = Field("", description="Path of a redis-server to use for the embedded one; empty: the wheel's.")
+    redis_sentinel_master: str = Field("mymaster", description="Name under which the Sentinels watch the primary.")
+    redis_username: str = Field("", description="ACL user; empty: the default user.")
+    redis_password: SecretStr = Field(SecretStr(""), description="Password of the Redis servers.")
+    redis_sentinel_password: SecretStr = Field(SecretStr(""), description="Password of the Sentinels.")
+    search_url: str = Field("", description="Elasticsearch address; empty: the embedded engine.")
+
+    secret_key: SecretStr = Field(
+        SecretStr(""), description="Key that signs CSRF cookies; empty: generated into the data folder (development)."
+    )
+    session_seconds: int = Field(12 * 3600, ge=60, description="Life of a staff session without use.")
+    secure_cookies: bool = Field(False, description="Send cookies over HTTPS only; set wherever TLS ends before us.")
+
+    task_lease_seconds: float = Field(10.0, gt=0, description="A claim not renewed for this long may be taken over.")
+    task_heartbeat_seconds: float = Field(3.0, gt=0, description="Interval at which a running task renews its lease.")
+    reconcile_interval_seconds: float = Field(0.5, gt=0, description="Pause between two passes of the reconciler.")
+    task_cancel_grace_seconds: float = Field(30.0, ge=0, description="Time a running task has to notice a cancel.")
+    drain_seconds: float = Field(8.0, gt=0, description="Time a stopping worker gives its running tasks.")
+    result_ttl_seconds: int = Field(7 * 24 * 3600, ge=60, description="Life of Celery's result entries in Redis.")
+    task_retention_days: int = Field(90, ge=1, description="Finished tasks older than this are deleted.")
+    search_log_retention_days: int = Field(180, ge=1, description="Logged searches older than this are deleted.")
+
+    ai_provider: Literal["offline"] = Field("offline", description="Where generated keywords come from.")
+
+    log_format: Literal["", "json", "console"] = Field("", description="Empty: json in production, console otherwise.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.task_heartbeat_seconds * 2 > self.task_lease_seconds:
+            raise InvalidSetting(
+                "a heartbeat must fit twice into the lease, or one late beat loses the task",
+                field=f"{ENV_PREFIX}TASK_HEARTBEAT_SECONDS",
+                remedy=f"Set it to at most {self.task_lease_seconds / 2:g}.",
+            )
+        if self.environment == "production":
+            for name, value in (("DATABASE_URL", self.database_url), ("REDIS_URL", self.redis_url)):
+                if not value:
+                    raise InvalidSetting(
+                        "production needs a server of its own, not the embedded one",
+                        field=ENV_PREFIX + name,
+                        remedy="Set its address.",
+                    )
+            if not self.secret_key.get_secret_value():
+                raise InvalidSetting(
+                    "production needs a key that all replicas share",
+                    field=f"{ENV_PREFIX}SECRET_KEY",
+                    remedy="Set at least 32 random characters.",
+                )
+        return self
+
+    @property
+    def effective_database_url(self) -> str:
+        """The database's SQLAlchemy URL, embedded SQLite when none is set."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'sicargabox.db').absolute()}"
+
+    @property
+    def effective_redis_url(self) -> str:
+        """The Redis address without a database number, the embedded server when none is set."""
+        return self.redis_url or f"redis://127.0.0.1:{self.redis_port}"
+
+    @property
+    def embedded_redis(self) -> bool:
+        """Whether `sicargabox run` starts the Redis-protocol server itself."""
+        return not self.redis_url
+
+    @property
+    def effective_public_url(self) -> str:
+        """Where browsers find the API, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def effective_admin_url(self) -> str:
+        """Where browsers find the staff pages, without a trailing slash."""
+        return (self.admin_url or f"http://{self.host}:{self.admin_port}").rstrip("/")
+
+    @property
+    def effective_log_format(self) -> Literal["json", "console"]:
+        """How log lines are written."""
+        if self.log_format:
+            return self.log_format
+        return "json" if self.environment == "production" else "console"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings from the environment; keyword arguments win over it.
+
+    Raises ``InvalidSetting`` for the first wrong value, naming its variable.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # values are validated by pydantic, not by the call
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ENV_PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise InvalidSetting(
+            f"{first['msg']} (got {first['input']!r})" if "password" not in name.lower() else first["msg"],
+            field=name,
+            remedy="Correct or unset it; `sicargabox doctor` lists all settings.",
+        ) from error

@@ -1,0 +1,150 @@
+"""The ``tasks`` table, which is the truth about every task, and ``schedules``.
+
+A row is the task; the message in Redis is a hint that it is there. Who may write which column is decided in
+``store``; nothing else writes here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Boolean, Index, Integer, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from sicargabox_core.db import Base, Json, UtcDateTime, db_now
+
+UNFINISHED = "state IN ('PENDING', 'RETRY', 'STARTED')"
+
+
+class TaskRow(Base):
+    """One accepted task. ``attempt`` is the fencing token of every write made while it runs."""
+
+    __tablename__ = "tasks"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, doc="UUIDv7, also Celery's task id.")
+    name: Mapped[str] = mapped_column(String(100))
+    version: Mapped[int] = mapped_column(Integer, default=1, doc="TaskSpec.version it was accepted with.")
+    queue: Mapped[str] = mapped_column(String(50))
+    state: Mapped[str] = mapped_column(String(10))
+    payload: Mapped[dict[str, Any]] = mapped_column(Json)
+
+    initiated_by: Mapped[str] = mapped_column(String(100), doc="Principal: user:NAME, token:NAME, schedule:NAME, cli.")
+    request_id: Mapped[str | None] = mapped_column(String(64))
+    idempotency_key: Mapped[str | None] = mapped_column(String(200))
+    payload_hash: Mapped[str] = mapped_column(String(64), doc="SHA-256 of the canonical payload.")
+    exclusive_key: Mapped[str | None] = mapped_column(String(200))
+    data_version: Mapped[int | None] = mapped_column(
+        Integer, doc="Counter of changed data when the running attempt began; decides whether a follow-up is needed."
+    )
+    waits_for: Mapped[str | None] = mapped_column(String(36), doc="A follow-up becomes due when this task is final.")
+    retried_from: Mapped[str | None] = mapped_column(String(36))
+
+    parent_id: Mapped[str | None] = mapped_column(String(36))
+    children_open: Mapped[int | None] = mapped_column(Integer, doc="Children not final yet; null: not a parent.")
+    children_total: Mapped[int | None] = mapped_column(Integer)
+    children_failed: Mapped[int | None] = mapped_column(Integer)
+
+    attempt: Mapped[int] = mapped_column(Integer, default=0, doc="Claims so far; the fencing token.")
+    failures: Mapped[int] = mapped_column(
+        Integer, default=0, doc="Errors and expired leases; compared to max_attempts."
+    )
+    max_attempts: Mapped[int] = mapped_column(Integer)
+
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=db_now())
+    run_at: Mapped[datetime] = mapped_column(UtcDateTime, default=db_now(), doc="Not before this time.")
+    published_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    publish_count: Mapped[int] = mapped_column(Integer, default=0)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime, doc="Of the newest attempt.")
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    worker: Mapped[str | None] = mapped_column(String(200))
+
+    progress_current: Mapped[int | None] = mapped_column(Integer)
+    progress_total: Mapped[int | None] = mapped_column(Integer)
+    progress_message: Mapped[str | None] = mapped_column(String(500))
+
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error_code: Mapped[str | None] = mapped_column(String(50))
+    error_message: Mapped[str | None] = mapped_column(String(2000))
+    traceback: Mapped[str | None] = mapped_column(Text, doc="Kept here only, never in Redis or an answer to customers.")
+
+    schedule: Mapped[str | None] = mapped_column(String(100))
+    scheduled_for: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (
+        # Two requests with one key insert one row, whichever commits first.
+        Index(
+            "uq_tasks_idempotency",
+            "initiated_by",
+            "name",
+            "idempotency_key",
+            unique=True,
+            sqlite_where=text("idempotency_key IS NOT NULL"),
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        Index(
+            "uq_tasks_exclusive",
+            "exclusive_key",
+            unique=True,
+            sqlite_where=text(f"exclusive_key IS NOT NULL AND {UNFINISHED}"),
+            postgresql_where=text(f"exclusive_key IS NOT NULL AND {UNFINISHED}"),
+        ),
+        Index(
+            "uq_tasks_schedule",
+            "schedule",
+            "scheduled_for",
+            unique=True,
+            sqlite_where=text("schedule IS NOT NULL"),
+            postgresql_where=text("schedule IS NOT NULL"),
+        ),
+        # The reconciler and the queue figures look at unfinished rows only: history may grow without slowing them.
+        Index(
+            "ix_tasks_unfinished",
+            "queue",
+            "state",
+            "run_at",
+            sqlite_where=text(UNFINISHED),
+            postgresql_where=text(UNFINISHED),
+        ),
+        Index(
+            "ix_tasks_lease",
+            "lease_until",
+            sqlite_where=text("state = 'STARTED'"),
+            postgresql_where=text("state = 'STARTED'"),
+        ),
+        Index(
+            "ix_tasks_waits_for",
+            "waits_for",
+            sqlite_where=text("waits_for IS NOT NULL"),
+            postgresql_where=text("waits_for IS NOT NULL"),
+        ),
+        Index("ix_tasks_parent", "parent_id"),
+        Index("ix_tasks_created", "created_at", "id"),
+        Index(
+            "ix_tasks_finished",
+            "finished_at",
+            sqlite_where=text("finished_at IS NOT NULL"),
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
+    )
+
+
+class ScheduleRow(Base):
+    """When a schedule was last made due; the run itself is a row of ``tasks``."""
+
+    __tablename__ = "schedules"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    enabled: Mapped[bool] = mapped_column(Boolean, default=True)
+    last_due: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class CounterRow(Base):
+    """Named counters; `catalogue` rises with every change of what the index holds."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(String(50), primary_key=True)
+    value: Mapped[int] = mapped_column(Integer, default=0)
