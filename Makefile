@@ -1,0 +1,83 @@
+# Needs git, make and Python 3.11 or newer; everything else comes from the hash-locked requirement files.
+# `make` alone prints this help.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := core services/api services/indexer-worker services/ai-worker services/learning-worker
+PYPROJECTS := $(PACKAGES:%=%/pyproject.toml)
+SOURCES := $(PACKAGES:%=%/src) $(PACKAGES:%=%/tests) tests benchmarks conftest.py
+EXISTING := $(wildcard $(SOURCES))
+# Chosen tests or options: make test T="core/tests/test_settings.py -x"
+T ?=
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.PHONY: help setup run test lint format lock clean test-integration
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Use it
+
+run: $(VENV)/run.stamp ## Start the whole product here (Ctrl-C stops it); settings by SICARGABOX_… variables
+	@exec $(BIN)/sicargabox run
+
+setup: $(VENV)/dev.stamp ## Make .venv with everything for development
+
+clean: ## Remove .venv and caches (never the data folder)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.data/*' -prune -exec rm -rf {} +
+
+##@ Test it (T="path -x" runs chosen tests; skipped tests are listed with the reason)
+
+test: $(VENV)/dev.stamp ## Every test that needs no further server
+	$(BIN)/python -m pytest $(or $(T),core/tests $(wildcard services/*/tests))
+
+test-integration: $(VENV)/dev.stamp ## Tests that need PostgreSQL (its programs; each run makes its own cluster)
+	$(BIN)/python -m pytest $(or $(T),tests/integration)
+
+##@ Keep it tidy
+
+lint: $(VENV)/dev.stamp ## ruff, formatting, mypy --strict and the import rules
+	$(BIN)/ruff check $(EXISTING)
+	$(BIN)/ruff format --check $(EXISTING)
+	$(BIN)/mypy $(wildcard $(PACKAGES:%=%/src) tests benchmarks conftest.py)
+	@# A package's tests by themselves: files of the same name in two packages are then no clash.
+	@for tests in $(wildcard $(PACKAGES:%=%/tests)); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy "$$tests" || exit 1; done
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix $(EXISTING)
+	$(BIN)/ruff format $(EXISTING)
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links $(LOCKFLAGS)
+LOCKED := build api indexer-worker ai-worker learning-worker run
+
+lock: $(VENV)/dev.stamp ## Lock requirements/*.in into *.txt (LOCKFLAGS=--upgrade takes newer versions)
+	cd requirements && ../$(LOCK) dev.in -o dev.txt
+	cd requirements && for name in $(LOCKED); do ../$(LOCK) "$$name.in" -c dev.txt -o "$$name.txt" || exit 1; done
+
+# ── The environment ──────────────────────────────────────────────────────────────────────────────────────────────
+# A stamp says with which locks .venv was filled; it is made anew only when they change.
+
+INSTALL := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
+EDITABLE := $(PACKAGES:%=--editable %)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "SicargaBox needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null || { \
+	  echo "This Python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 2; }
+
+$(VENV)/run.stamp: requirements/run.txt $(PYPROJECTS) | $(VENV)/bin/python
+	@echo "Installing what SicargaBox needs into $(VENV) …"
+	@$(INSTALL) --require-hashes -r requirements/run.txt
+	@$(INSTALL) --no-build-isolation --no-deps $(EDITABLE)
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(PYPROJECTS) | $(VENV)/bin/python
+	@echo "Installing what development needs into $(VENV) …"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-build-isolation --no-deps $(EDITABLE)
+	@touch $@ $(VENV)/run.stamp
