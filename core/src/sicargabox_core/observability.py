@@ -1,0 +1,236 @@
+"""How every process is seen from outside: the log pipeline, all metrics, and the health port of workers.
+
+Every metric of the product is declared here and nowhere else; ``METRICS`` is what documentation and tests walk.
+Labels are closed sets (queue, task, outcome, …): never an id, a user, a query or an address.
+
+Prefork. A Celery worker forks, and each child counts for itself. ``prometheus_client`` sums their files when
+``PROMETHEUS_MULTIPROC_DIR`` is set before its import: set it to an empty folder for each worker (the supervisor and
+the container images do). Gauges say how they are merged.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import structlog
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, ThreadingWSGIServer
+from prometheus_client.metrics import MetricWrapperBase
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+    from sicargabox_core.settings import Settings
+
+MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+
+# From a 25 ms no-op to a half-hour analysis: the limits of our task kinds.
+TASK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150, 300, 900, 1800)
+# The goals for requests are 6, 20 and 80 ms, so the buckets are dense there.
+HTTP_BUCKETS = (0.002, 0.004, 0.006, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5)
+
+TASKS_ACCEPTED = Counter("sicargabox_tasks_accepted_total", "Tasks accepted: rows committed.", ["queue", "task"])
+TASK_ATTEMPTS = Counter(
+    "sicargabox_task_attempts_total",
+    "Attempts that ended, by outcome (SUCCESS, FAILURE, RETRY, REVOKED, RELEASED, FENCED, PARENT) and attempt "
+    "(1, 2, 3, more).",
+    ["queue", "task", "outcome", "attempt"],
+)
+TASK_DUPLICATES = Counter(
+    "sicargabox_task_duplicate_messages_total", "Messages dropped because nothing was to be claimed.", ["queue"]
+)
+TASK_WAIT_SECONDS = Histogram(
+    "sicargabox_task_wait_seconds", "From due to claimed.", ["queue", "task"], buckets=TASK_BUCKETS
+)
+TASK_RUN_SECONDS = Histogram(
+    "sicargabox_task_run_seconds", "From claimed to the end of the attempt.", ["queue", "task"], buckets=TASK_BUCKETS
+)
+QUEUE_TASKS = Gauge(
+    "sicargabox_queue_tasks",
+    "Unfinished tasks in SQL: waiting (due), delayed (not yet due), running.",
+    ["queue", "state"],
+    multiprocess_mode="mostrecent",
+)
+QUEUE_OLDEST_AGE_SECONDS = Gauge(
+    "sicargabox_queue_oldest_age_seconds",
+    "How long the oldest due task has waited; 0 when none waits.",
+    ["queue"],
+    multiprocess_mode="mostrecent",
+)
+QUEUE_MESSAGES = Gauge(
+    "sicargabox_queue_messages", "Messages in the queue's Redis list.", ["queue"], multiprocess_mode="mostrecent"
+)
+PUBLISHED = Counter(
+    "sicargabox_published_messages_total", "Messages sent to Redis, by outcome (sent, failed, dropped).", ["outcome"]
+)
+PUBLISH_BREAKER_OPEN = Gauge(
+    "sicargabox_publish_breaker_open", "1 while publishing pauses because Redis failed.", multiprocess_mode="max"
+)
+RECONCILED = Counter(
+    "sicargabox_reconciled_tasks_total",
+    "Rows the reconciler acted on, by action (expired, failed, revoked, republished).",
+    ["action"],
+)
+SCHEDULER_LAST_PASS = Gauge(
+    "sicargabox_scheduler_last_pass_timestamp_seconds",
+    "Unix time of the reconciler's last complete pass.",
+    multiprocess_mode="max",
+)
+REDIS_UP = Gauge("sicargabox_redis_up", "1 when Redis answered the last look.", multiprocess_mode="mostrecent")
+REDIS_USED_BYTES = Gauge(
+    "sicargabox_redis_used_memory_bytes", "used_memory of the primary.", multiprocess_mode="mostrecent"
+)
+REDIS_MAX_BYTES = Gauge("sicargabox_redis_max_memory_bytes", "maxmemory.", multiprocess_mode="mostrecent")
+REDIS_DB_BYTES = Gauge(
+    "sicargabox_redis_db_memory_bytes",
+    "Memory of one database, estimated from a sample of its keys.",
+    ["db"],
+    multiprocess_mode="mostrecent",
+)
+REDIS_DB_BUDGET_BYTES = Gauge(
+    "sicargabox_redis_db_budget_bytes",
+    "What that database is meant to stay under.",
+    ["db"],
+    multiprocess_mode="mostrecent",
+)
+HTTP_REQUESTS = Counter(
+    "sicargabox_http_requests_total", "Requests by route template and status class.", ["method", "route", "status"]
+)
+HTTP_SECONDS = Histogram(
+    "sicargabox_http_request_seconds", "From request to last byte.", ["method", "route"], buckets=HTTP_BUCKETS
+)
+SEARCHES = Counter("sicargabox_searches_total", "Searches by engine and whether degraded.", ["engine", "degraded"])
+SEARCH_SECONDS = Histogram(
+    "sicargabox_search_seconds", "Time of one search without HTTP.", ["engine"], buckets=HTTP_BUCKETS
+)
+
+METRICS: tuple[MetricWrapperBase, ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, MetricWrapperBase)
+)
+
+
+def attempt_label(attempt: int) -> str:
+    """The closed set of attempt labels: 1, 2, 3, more."""
+    return str(attempt) if attempt <= 3 else "more"
+
+
+def prepare_multiprocess_dir() -> None:
+    """Empties the folder of a dead predecessor's counts; call once in the parent, before it forks."""
+    folder = os.environ.get(MULTIPROCESS_DIR)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+
+
+def forget_process(pid: int) -> None:
+    """Drops the live gauges of a child that ended; its counters stay in the sum."""
+    if os.environ.get(MULTIPROCESS_DIR):
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # untyped upstream
+
+
+def render_metrics() -> bytes:
+    """All metrics in Prometheus' text format, summed over the children of a prefork process."""
+    if os.environ.get(MULTIPROCESS_DIR):
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped upstream
+        return generate_latest(registry)
+    return generate_latest(REGISTRY)
+
+
+def configure_logging(settings: Settings, service: str) -> None:
+    """One pipeline for our own and for library logs: JSON lines in production, readable ones otherwise.
+
+    Context (``request_id``, ``task_id``, …) is bound with ``structlog.contextvars.bind_contextvars``.
+    """
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _name_service(service),
+    ]
+    renderer: list[structlog.types.Processor]
+    if settings.effective_log_format == "json":
+        renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    else:
+        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    # Uvicorn's own access lines repeat ours, without the request id.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = name != "uvicorn.access"
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _name_service(service: str) -> structlog.types.Processor:
+    def add(_logger: Any, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+        event.setdefault("service", service)
+        return event
+
+    return add
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the parent's name
+        """Probes and scrapes come every few seconds; a line for each would bury the rest."""
+
+
+def serve_health(host: str, port: int, *, ready: Callable[[], None]) -> Callable[[], None]:
+    """Serves ``/healthz`` (the process lives), ``/readyz`` (``ready`` raises nothing) and ``/metrics`` in a thread.
+
+    Returns a function that stops it. Port 0 in the settings means "none", so callers check before calling.
+    """
+
+    def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            start("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
+            return [render_metrics()]
+        if path == "/healthz":
+            start("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"ok\n"]
+        if path == "/readyz":
+            try:
+                ready()
+            except Exception as error:  # noqa: BLE001  # whatever is wrong, a probe's answer is "not ready"
+                start("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+                return [f"not ready: {error}\n".encode()]
+            start("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"ready\n"]
+        start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"not found\n"]
+
+    server = make_server(host, port, application, server_class=ThreadingWSGIServer, handler_class=_QuietHandler)
+    thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=2)
+
+    return stop
