@@ -1,0 +1,32 @@
+"""What a request may use, built once per process and found on ``app.state``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from sicargabox_core.db import Database
+from sicargabox_core.search.service import SearchService
+from sicargabox_core.settings import Settings
+from sicargabox_core.tasks.service import TaskService
+
+
+@dataclass(frozen=True)
+class Services:
+    """The application services of one process."""
+
+    settings: Settings
+    database: Database
+    tasks: TaskService
+    search: SearchService
+
+
+def services(request: Request) -> Services:
+    """The services of the application that serves this request."""
+    found: Services = request.app.state.services
+    return found
+
+
+ServicesDep = Annotated[Services, Depends(services)]
