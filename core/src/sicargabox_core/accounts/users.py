@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 
 from sqlalchemy import delete, func, select, update
@@ -14,6 +12,7 @@ from sicargabox_core.accounts import audit
 from sicargabox_core.accounts.models import Role, SignInAttempt, User, UserSession
 from sicargabox_core.accounts.passwords import hash_password, hash_secret, new_secret, verify_password
 from sicargabox_core.accounts.principal import Principal
+from sicargabox_core.accounts.signing import keyed_hash
 from sicargabox_core.db import Database, db_now
 from sicargabox_core.errors import Conflict, InvalidInput, NotFound, SignInRequired, TooManyRequests
 
@@ -125,10 +124,6 @@ def _keep_an_admin(session: Session, user: User) -> None:
         raise Conflict(f"{user.username} is the last administrator", field="username", remedy="Appoint another first.")
 
 
-def _subject(key: bytes, kind: str, value: str) -> str:
-    return hmac.new(key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()
-
-
 def sign_in(
     database: Database, username: str, password: str, *, address: str, key: bytes, session_seconds: int
 ) -> tuple[str, Principal]:
@@ -139,8 +134,8 @@ def sign_in(
     """
     name = username.strip().lower()[:60]
     subjects = {
-        _subject(key, "name", name): LIMIT_PER_NAME,
-        _subject(key, "address", address): LIMIT_PER_ADDRESS,
+        keyed_hash(key, "name", name): LIMIT_PER_NAME,
+        keyed_hash(key, "address", address): LIMIT_PER_ADDRESS,
     }
     with database.read() as session:
         for subject, limit in subjects.items():
@@ -164,7 +159,7 @@ def sign_in(
         session.add(
             UserSession(token_hash=hash_secret(token), user_id=user.id, expires_at=db_now(float(session_seconds)))
         )
-        session.execute(delete(SignInAttempt).where(SignInAttempt.subject == _subject(key, "name", name)))
+        session.execute(delete(SignInAttempt).where(SignInAttempt.subject == keyed_hash(key, "name", name)))
         audit.record(
             session,
             actor=f"user:{user.username}",
