@@ -1,0 +1,190 @@
+"""The foreground command `sicargabox run`: starts everything, says where it is, and ends everything on Ctrl-C."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from types import FrameType
+
+from rich.console import Console
+
+from sicargabox_core.db import Database
+from sicargabox_core.errors import InvalidInput, SicargaBoxError, Unavailable
+from sicargabox_core.laptop import first_use, preflight
+from sicargabox_core.laptop.folders import Folders
+from sicargabox_core.laptop.processes import FLOWER_USER, configure, flower_password_file, programs
+from sicargabox_core.laptop.supervision import PROGRAM_STOP_SECONDS, ProgramState, Supervision, only_one
+from sicargabox_core.settings import ENV_PREFIX, Settings, load_settings
+
+# A worker that drains needs this long to hand its claims back before it is killed.
+_SECONDS_TO_HAND_BACK = 2.0
+_READY_SECONDS = 60.0
+# What a crashed supervisor left is asked to end at once and is gone by then.
+_SECONDS_TO_DIE = 12.0
+# supervisord itself died this often within a minute: something is wrong that a restart does not mend.
+_SUPERVISOR_RESTARTS = 3
+
+
+def run() -> None:
+    """Start the whole product on this machine; Ctrl-C stops it.
+
+    Everything is kept in the data folder (SICARGABOX_DATA_DIR, default .data), so a second start goes on where the
+    first ended. Exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 something that is needed does not work, 2 a wrong
+    setting, a taken port or a folder that cannot be written.
+
+    Example: SICARGABOX_PORT=8080 sicargabox run
+    """
+    out = Console(highlight=False, soft_wrap=True)
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    try:
+        settings = load_settings()
+        _run(settings, out, stopping)
+    except SicargaBoxError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
+        raise SystemExit(2 if isinstance(error, InvalidInput) else 1) from error
+
+
+def _run(settings: Settings, out: Console, stopping: threading.Event) -> None:
+    preflight.check_folder(settings)
+    folders = Folders.of(settings.data_dir)
+    with only_one(folders):
+        supervision = Supervision(folders, programs(settings, folders), environment(settings, os.environ))
+        supervision.end_previous()
+        _wait_for_ports(settings, stopping, seconds=_SECONDS_TO_DIE if supervision.left_traces else 0.0)
+        database = Database.from_settings(settings)
+        try:
+            prepared = first_use.prepare(database)
+            if prepared.lines:
+                out.print(f"Starter catalogue: {prepared.lines} tariff lines")
+            if prepared.password:
+                name = first_use.ADMINISTRATOR
+                out.print(f"Staff sign-in, shown only this once: {name} / {prepared.password}", markup=False)
+            configure(settings, folders)
+            try:
+                supervision.start(servers_ready=lambda: _wait_for_redis(settings, supervision, stopping))
+                _wait_for_api(settings, folders, stopping)
+                if not stopping.is_set():
+                    _announce(settings, folders, out)
+                    if first_use.rebuild_if_no_index(database, settings):
+                        out.print("Building the search index; the staff pages show its progress.")
+                _watch(settings, supervision, out, stopping)
+            finally:
+                began = time.monotonic()
+                supervision.stop()
+                out.print(f"Stopped in {time.monotonic() - began:.1f} s.")
+        finally:
+            database.dispose()
+
+
+def _watch(settings: Settings, supervision: Supervision, out: Console, stopping: threading.Event) -> None:
+    """Tells what dies and comes back, until it is time to stop. Starts the supervisor itself again when that died."""
+    known: dict[str, ProgramState] = {}
+    restarts: list[float] = []
+    while not stopping.wait(1.0):
+        if not supervision.alive:
+            restarts = [moment for moment in restarts if moment > time.monotonic() - 60] + [time.monotonic()]
+            if len(restarts) > _SUPERVISOR_RESTARTS:
+                raise Unavailable("the supervisor keeps dying", remedy=f"See {supervision.logs}.")
+            out.print("The supervisor died; starting everything again.")
+            _wait_for_ports(settings, stopping, seconds=_SECONDS_TO_DIE)
+            supervision.start(servers_ready=lambda: _wait_for_redis(settings, supervision, stopping))
+            known = {}
+            continue
+        for now in supervision.states() or []:
+            before = known.get(now.name)
+            if before and now.state == "RUNNING" and now.pid != before.pid:
+                out.print(f"{now.name} died and was started again (process {now.pid}); log: {now.log}", markup=False)
+            if now.state == "BACKOFF" and (before is None or before.state == "RUNNING"):
+                out.print(f"{now.name} does not stay up and is tried again and again; log: {now.log}", markup=False)
+            # What is not RUNNING has no process to compare with: remember the last one.
+            if now.state in ("RUNNING", "BACKOFF") or before is None:
+                known[now.name] = now
+
+
+def environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment of every process: ours, with what must not depend on the folder it starts in."""
+    drain = min(settings.drain_seconds, PROGRAM_STOP_SECONDS - _SECONDS_TO_HAND_BACK)
+    return {
+        **inherited,
+        f"{ENV_PREFIX}DATA_DIR": str(settings.data_dir.absolute()),
+        f"{ENV_PREFIX}DRAIN_SECONDS": f"{drain:g}",
+        # Log files are read while the process runs.
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _wait_for_ports(settings: Settings, stopping: threading.Event, *, seconds: float) -> None:
+    """Raises ``InvalidSetting`` when a port is still taken after ``seconds``, the time that dying programs may need."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            preflight.check(settings)
+        except InvalidInput:
+            if time.monotonic() >= deadline or stopping.wait(0.2):
+                raise
+        else:
+            return
+
+
+def _wait_for_redis(settings: Settings, supervision: Supervision, stopping: threading.Event) -> None:
+    if not settings.embedded_redis:
+        return
+    deadline = time.monotonic() + _READY_SECONDS
+    while not _redis_answers(settings.redis_port) and not stopping.wait(0.05):
+        failed = any(state.name == "redis" and state.state == "BACKOFF" for state in supervision.states() or [])
+        if failed or time.monotonic() > deadline:
+            raise Unavailable("the Redis-protocol server does not start", remedy=f"See {supervision.logs}/redis.log.")
+
+
+def _redis_answers(port: int) -> bool:
+    # A raw PING: a client would have to be told apart for each way in which a server is not ready yet.
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+    except OSError:
+        return False
+
+
+def _wait_for_api(settings: Settings, folders: Folders, stopping: threading.Event) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not _api_answers(settings) and not stopping.wait(0.1):
+        if time.monotonic() > deadline:
+            raise Unavailable("the API does not answer", remedy=f"See {folders.logs / 'api.log'}.")
+
+
+def _announce(settings: Settings, folders: Folders, out: Console) -> None:
+    flower = f"http://{settings.host}:{settings.flower_port}"
+    out.print(
+        f"\nSicargaBox is ready.\n"
+        f"  Search       {settings.effective_public_url}/\n"
+        f"  Staff pages  {settings.effective_admin_url}/admin/\n"
+        f"  API          {settings.effective_public_url}/docs\n"
+        f"  Flower       {flower}/ (user {FLOWER_USER}, password in {flower_password_file(folders)})\n"
+        f"  Logs         {folders.logs}\n"
+        f"Ctrl-C stops it.",
+        markup=False,
+    )
+
+
+def _api_answers(settings: Settings) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  # compared, not bound
+    connection = http.client.HTTPConnection(host, settings.port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
