@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
 from types import FrameType
 
 from rich.console import Console
@@ -17,12 +16,10 @@ from sicargabox_core.db import Database
 from sicargabox_core.errors import InvalidInput, SicargaBoxError, Unavailable
 from sicargabox_core.laptop import first_use, preflight
 from sicargabox_core.laptop.folders import Folders
-from sicargabox_core.laptop.processes import FLOWER_USER, configure, flower_password_file, programs
-from sicargabox_core.laptop.supervision import PROGRAM_STOP_SECONDS, ProgramState, Supervision, only_one
-from sicargabox_core.settings import ENV_PREFIX, Settings, load_settings
+from sicargabox_core.laptop.processes import FLOWER_USER, configure, environment, flower_password_file, programs
+from sicargabox_core.laptop.supervision import ProgramState, Supervision, only_one
+from sicargabox_core.settings import Settings, load_settings
 
-# A worker that drains needs this long to hand its claims back before it is killed.
-_SECONDS_TO_HAND_BACK = 2.0
 _READY_SECONDS = 60.0
 # What a crashed supervisor left is asked to end at once and is gone by then.
 _SECONDS_TO_DIE = 12.0
@@ -110,18 +107,6 @@ def _watch(settings: Settings, supervision: Supervision, out: Console, stopping:
             # What is not RUNNING has no process to compare with: remember the last one.
             if now.state in ("RUNNING", "BACKOFF") or before is None:
                 known[now.name] = now
-
-
-def environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every process: ours, with what must not depend on the folder it starts in."""
-    drain = min(settings.drain_seconds, PROGRAM_STOP_SECONDS - _SECONDS_TO_HAND_BACK)
-    return {
-        **inherited,
-        f"{ENV_PREFIX}DATA_DIR": str(settings.data_dir.absolute()),
-        f"{ENV_PREFIX}DRAIN_SECONDS": f"{drain:g}",
-        # Log files are read while the process runs.
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def _wait_for_ports(settings: Settings, stopping: threading.Event, *, seconds: float) -> None:

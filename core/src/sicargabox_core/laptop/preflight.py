@@ -31,6 +31,8 @@ def ports(settings: Settings) -> dict[str, int]:
     found = {"PORT": settings.port, "ADMIN_PORT": settings.admin_port, "FLOWER_PORT": settings.flower_port}
     if settings.embedded_redis:
         found["REDIS_PORT"] = settings.redis_port
+    if settings.worker_port:
+        found["WORKER_PORT"] = settings.worker_port
     owners: dict[int, str] = {}
     for name, port in found.items():
         if port in owners:

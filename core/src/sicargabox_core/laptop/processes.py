@@ -6,23 +6,42 @@ Secrets never stand on a command line, where every user of the machine can read 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sicargabox_core.laptop.folders import Folders, kept_secret, write_private
 from sicargabox_core.laptop.preflight import redis_server
-from sicargabox_core.settings import Settings
+from sicargabox_core.settings import ENV_PREFIX, Settings
 
 FLOWER_USER = "flower"
+# Everything must have ended 10 s after Ctrl-C: 6 s for the programs, then 2 s for the servers they write to; the rest
+# is supervisord's own ticks (1 s each).
+PROGRAM_STOP_SECONDS = 6
+SERVER_STOP_SECONDS = 2
+# A worker that drains needs this long to hand its claims back before it is killed.
+_SECONDS_TO_HAND_BACK = 2.0
 REDIS_CONF = Path(__file__).with_name("redis.conf")
+
+# Name, Celery application, queues, child processes. The indexer-worker has two children so that housekeeping never
+# waits for a rebuild; the ai-worker has two because its chunks are many.
+_WORKERS = (
+    ("indexer-worker", "sicargabox_indexer.app", "elasticsearch,celery", 2),
+    ("ai-worker", "sicargabox_ai.app", "ai_generation", 2),
+    ("learning-worker", "sicargabox_learning.app", "learning", 1),
+)
 
 
 @dataclass(frozen=True)
 class Program:
-    """A process to keep running. ``server``: the others need it, so it starts first and ends last."""
+    """A process to keep running.
+
+    ``environment`` is added to what all share. ``server``: the others need it, so it starts first and ends last.
+    """
 
     name: str
     command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
     server: bool = False
 
 
@@ -33,20 +52,45 @@ def programs(settings: Settings, folders: Folders) -> list[Program]:
         *redis,
         Program("api", _sicargabox("api")),
         Program("admin", _sicargabox("admin")),
-        Program("scheduler", _sicargabox("scheduler")),
-        # Two children: a housekeeping task need not wait for a rebuild.
-        Program("indexer-worker", _worker("sicargabox_indexer.app", "elasticsearch,celery", 2)),
-        Program("ai-worker", _worker("sicargabox_ai.app", "ai_generation", 2)),
-        Program("learning-worker", _worker("sicargabox_learning.app", "learning", 1)),
+        Program("scheduler", _sicargabox("scheduler"), _port(settings, 0)),
+        *(
+            Program(name, _celery_worker(app, queues, children), _worker_environment(settings, folders, name, number))
+            for number, (name, app, queues, children) in enumerate(_WORKERS, start=1)
+        ),
         Program("flower", _flower(folders)),
     ]
+
+
+def environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment of every process: ours, with what must not depend on the folder it starts in."""
+    drain = min(settings.drain_seconds, PROGRAM_STOP_SECONDS - _SECONDS_TO_HAND_BACK)
+    return {
+        **inherited,
+        f"{ENV_PREFIX}DATA_DIR": str(settings.data_dir.absolute()),
+        f"{ENV_PREFIX}DRAIN_SECONDS": f"{drain:g}",
+        # Log files are read while the process runs.
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _worker_environment(settings: Settings, folders: Folders, name: str, number: int) -> dict[str, str]:
+    # Each prefork worker sums its children's counts in a folder of its own.
+    return {"PROMETHEUS_MULTIPROC_DIR": str(_metrics_folder(folders, name)), **_port(settings, number)}
+
+
+def _port(settings: Settings, number: int) -> dict[str, str]:
+    return {f"{ENV_PREFIX}WORKER_PORT": str(settings.worker_port + number)} if settings.worker_port else {}
+
+
+def _metrics_folder(folders: Folders, name: str) -> Path:
+    return folders.run / "metrics" / name
 
 
 def _sicargabox(command: str) -> tuple[str, ...]:
     return (str(Path(sys.executable).with_name("sicargabox")), command)
 
 
-def _worker(app: str, queues: str, children: int) -> tuple[str, ...]:
+def _celery_worker(app: str, queues: str, children: int) -> tuple[str, ...]:
     name = f"{queues.partition(',')[0]}@%h"
     return (
         *(sys.executable, "-m", "celery", "-A", app, "worker", "-Q", queues, "-n", name, "-c", str(children)),
@@ -66,7 +110,10 @@ def _flower(folders: Folders) -> tuple[str, ...]:
 
 
 def configure(settings: Settings, folders: Folders) -> None:
-    """Writes the configuration files that the command lines name."""
+    """Writes the configuration files that the command lines name, and makes the folders the environment names."""
+    for name, *_ in _WORKERS:
+        _metrics_folder(folders, name).mkdir(mode=0o700, parents=True, exist_ok=True)
+
     redis = [f'include "{REDIS_CONF}"', "bind 127.0.0.1", f"port {settings.redis_port}", f'dir "{folders.redis}"']
     if password := settings.redis_password.get_secret_value():
         redis.append(f"requirepass {_quoted(password)}")

@@ -27,13 +27,9 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from sicargabox_core.errors import InvalidSetting, Unavailable
 from sicargabox_core.laptop.folders import Folders, write_private
-from sicargabox_core.laptop.processes import Program
+from sicargabox_core.laptop.processes import PROGRAM_STOP_SECONDS, SERVER_STOP_SECONDS, Program
 from sicargabox_core.settings import ENV_PREFIX
 
-# Everything must have ended 10 s after Ctrl-C: 6 s for the programs, then 2 s for the servers they write to; the rest
-# is supervisord's own ticks (1 s each).
-PROGRAM_STOP_SECONDS = 6
-SERVER_STOP_SECONDS = 2
 _STOP_DEADLINE_SECONDS = 12.0
 # Unix sockets have a path of at most 104 bytes on macOS; supervisord adds its pid to it while it starts.
 _LONGEST_SOCKET_PATH = 90
@@ -193,6 +189,7 @@ class Supervision:
             sections[f"program:{program.name}"] = {
                 "command": shlex.join(on_leash(*program.command)),
                 "directory": self._folders.data,
+                "environment": ",".join(f'{key}="{value}"' for key, value in program.environment.items()),
                 "autostart": str(program.server).lower(),
                 "autorestart": "true",
                 "startsecs": 1,
