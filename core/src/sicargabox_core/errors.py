@@ -16,6 +16,8 @@ holds the table *error → status*, the CLI maps ``InvalidInput`` and ``InvalidS
     ├── TooManyRequests
     ├── Unavailable           a server we need is away; retryable
     ├── TaskFailed            a task ended for a reason that another attempt would not change
+    │   ├── InvalidResult     its result cannot be stored
+    │   └── ResultTooLarge
     └── DataFault             stored data is not what its contract says
 """
 
@@ -121,6 +123,18 @@ class TaskFailed(SicargaBoxError):
     """Raised by a task's own code when it cannot succeed, whatever the number of attempts."""
 
     code = "task_failed"
+
+
+class InvalidResult(TaskFailed):
+    """A task's result is not JSON, or holds what a database cannot keep."""
+
+    code = "invalid_result"
+
+
+class ResultTooLarge(TaskFailed):
+    """A task's result is larger than a row may keep; it belongs in a table of its own."""
+
+    code = "result_too_large"
 
 
 class DataFault(SicargaBoxError):
