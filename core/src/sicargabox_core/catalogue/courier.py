@@ -1,0 +1,118 @@
+"""Whether a courier may bring a line: our reviewed rules, applied by code.
+
+The rules are data (``courier_rules.toml``), so that a lawyer can read them and a change is one reviewed line. Nothing
+here decides by words.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from sicargabox_core.catalogue.models import CourierCategory, TariffLine
+from sicargabox_core.db import db_now
+from sicargabox_core.errors import DataFault
+from sicargabox_core.tasks.store import bump_counter
+
+CATALOGUE_COUNTER = "catalogue"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A category with the rule that decided it; a line no rule names is ALLOWED and has no reason."""
+
+    category: CourierCategory = CourierCategory.ALLOWED
+    rule: str | None = None
+    reason_es: str | None = None
+    reason_en: str | None = None
+
+
+ALLOWED = Verdict()
+
+
+class CourierRules:
+    """Rules by code prefix; the longest prefix of a code decides."""
+
+    def __init__(self, by_prefix: dict[str, Verdict]) -> None:
+        self._by_prefix = by_prefix
+        self._lengths = sorted({len(prefix) for prefix in by_prefix}, reverse=True)
+
+    def verdict(self, code: str) -> Verdict:
+        """What the rules say of ``code`` (digits of any node)."""
+        for length in self._lengths:
+            verdict = self._by_prefix.get(code[:length]) if length <= len(code) else None
+            if verdict is not None:
+                return verdict
+        return ALLOWED
+
+    @property
+    def prefixes(self) -> dict[str, Verdict]:
+        """Every prefix with its verdict."""
+        return dict(self._by_prefix)
+
+
+def parse_rules(document: dict[str, Any]) -> CourierRules:
+    """Rules from a parsed TOML document.
+
+    Raises ``DataFault`` for a rule without reason, an unknown category, a prefix that is no code or is ruled twice.
+    """
+    by_prefix: dict[str, Verdict] = {}
+    ids: set[str] = set()
+    for rule in document.get("rule", []):
+        identity = str(rule.get("id", ""))
+        try:
+            category = CourierCategory(rule["category"])
+            reason_es, reason_en, prefixes = str(rule["reason_es"]), str(rule["reason_en"]), list(rule["prefixes"])
+        except (KeyError, ValueError) as error:
+            raise DataFault(f"courier rule {identity!r} is not complete: {error}") from error
+        if not identity or identity in ids:
+            raise DataFault(f"courier rule id {identity!r} is missing or used twice")
+        ids.add(identity)
+        if category is not CourierCategory.ALLOWED and not (reason_es.strip() and reason_en.strip()):
+            raise DataFault(f"courier rule {identity} gives no reason")
+        for prefix in prefixes:
+            if not isinstance(prefix, str) or not prefix.isdecimal() or not 2 <= len(prefix) <= 12:
+                raise DataFault(f"courier rule {identity}: {prefix!r} is not a code prefix")
+            if prefix in by_prefix:
+                raise DataFault(f"courier rules {by_prefix[prefix].rule} and {identity} both name {prefix}")
+            by_prefix[prefix] = Verdict(category, identity, reason_es, reason_en)
+    return CourierRules(by_prefix)
+
+
+@lru_cache
+def courier_rules() -> CourierRules:
+    """The rules of this release."""
+    return parse_rules(tomllib.loads(resources.files(__package__).joinpath("courier_rules.toml").read_text("utf-8")))
+
+
+def apply_rules(session: Session, rules: CourierRules | None = None) -> int:
+    """Brings every node's category to the rules and gives the number of nodes that changed.
+
+    For a release that carries other rules than the one before; imports apply them by themselves.
+    """
+    rules = rules or courier_rules()
+    changed = 0
+    for line in session.scalars(select(TariffLine).execution_options(yield_per=1000)):
+        verdict = rules.verdict(line.code)
+        if (line.courier_category, line.courier_rule, line.courier_reason_es, line.courier_reason_en) != (
+            verdict.category,
+            verdict.rule,
+            verdict.reason_es,
+            verdict.reason_en,
+        ):
+            line.courier_category = verdict.category
+            line.courier_rule = verdict.rule
+            line.courier_reason_es = verdict.reason_es
+            line.courier_reason_en = verdict.reason_en
+            line.updated_at = db_now()
+            changed += 1
+    if changed:
+        session.flush()
+        bump_counter(session, CATALOGUE_COUNTER)
+    return changed

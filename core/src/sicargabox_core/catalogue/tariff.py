@@ -1,0 +1,133 @@
+"""The tariff's tree: what a code says by its digits, and reading chains, children and declarable lines.
+
+Only reads. Nodes come from ``tariff_import`` or ``starter_catalogue``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from sicargabox_core.catalogue.models import Level, TariffLine
+from sicargabox_core.errors import InvalidInput, NotFound
+
+# Lengths a node of the tree can have: 2 chapter, 4 heading, 5 and 6 subheading, 7 to 9 national groups, then lines.
+CODE_LENGTHS = frozenset({2, 4, 5, 6, 7, 8, 9, 10, 12})
+LINE_LENGTH = 10
+# Rows fetched at once while streaming; an IN list of this size stays far below SQLite's 32,766 variables.
+BATCH = 500
+
+
+def normalise_code(text: str) -> str:
+    """Digits of a code as people write it: ``8517.13``, ``8517 13 00 00`` and ``8517130000`` alike.
+
+    Raises ``InvalidInput`` when it cannot be a code of the tariff.
+    """
+    digits = re.sub(r"[.\s-]", "", text)
+    if not re.fullmatch(r"[0-9]+", digits) or len(digits) not in CODE_LENGTHS:
+        raise InvalidInput(
+            f"{text[:40]!r} is not a tariff code",
+            field="code",
+            remedy="Write 2 to 12 digits, with or without dots, such as 8517.13.00.00.",
+        )
+    return digits
+
+
+def display_code(code: str) -> str:
+    """A code with its dots: ``8517130000`` → ``8517.13.00.00``."""
+    pairs = [code[start : start + 2] for start in range(4, len(code), 2)]
+    return ".".join([code[:4], *pairs])
+
+
+def chapter_of(code: str) -> str:
+    """The two digits of the chapter."""
+    return code[:2]
+
+
+def heading_of(code: str) -> str:
+    """The four digits of the heading, or fewer when the code is a chapter's."""
+    return code[:4]
+
+
+def level_of(code: str) -> Level:
+    """The level of the Harmonized System; everything below its six digits is national and a LINE."""
+    if len(code) <= 2:
+        return Level.CHAPTER
+    if len(code) <= 4:
+        return Level.HEADING
+    return Level.SUBHEADING if len(code) <= 6 else Level.LINE
+
+
+def ancestors(code: str) -> list[str]:
+    """Every code that could stand above ``code``, from chapter down; which of them exist only the table knows."""
+    return [code[:length] for length in sorted(CODE_LENGTHS) if length < len(code)]
+
+
+def get(session: Session, code: str) -> TariffLine:
+    """The node, retired or not. Raises ``NotFound``."""
+    node = session.get(TariffLine, code)
+    if node is None:
+        raise NotFound(
+            f"there is no code {display_code(code)} in the catalogue", field="code", remedy="Search for it by words."
+        )
+    return node
+
+
+def chain(session: Session, code: str) -> list[TariffLine]:
+    """The nodes from the chapter down to ``code`` itself. Raises ``NotFound``."""
+    node = get(session, code)
+    above = session.scalars(
+        select(TariffLine)
+        .where(TariffLine.code.in_(ancestors(code)), TariffLine.retired_at.is_(None))
+        .order_by(TariffLine.code)
+    )
+    return [*above, node]
+
+
+def children(session: Session, code: str | None) -> list[TariffLine]:
+    """The nodes directly below ``code`` in the official order; the chapters for ``None``. Retired ones are left out.
+
+    Raises ``NotFound`` when ``code`` is given and there is no such node.
+    """
+    if code is not None:
+        get(session, code)
+    statement = (
+        select(TariffLine)
+        .where(TariffLine.parent_code == code if code else TariffLine.parent_code.is_(None))
+        .where(TariffLine.retired_at.is_(None))
+        .order_by(TariffLine.position, TariffLine.code)
+    )
+    return list(session.scalars(statement))
+
+
+def iter_declarable(session: Session, *, codes: Iterable[str] | None = None) -> Iterator[TariffLine]:
+    """The lines that can be declared now, sorted by code; of ``codes`` only, when given.
+
+    Streams: holds at most ``BATCH`` lines at a time, and forgets those it has given.
+    """
+    if codes is not None:
+        wanted = iter(sorted(set(codes)))
+        while batch := list(islice(wanted, BATCH)):
+            yield from _declarable_page(session, of=batch)
+        return
+    last = ""
+    while page := _declarable_page(session, after=last):
+        last = page[-1].code
+        yield from page
+        for line in page:
+            session.expunge(line)
+
+
+def _declarable_page(session: Session, *, after: str = "", of: Sequence[str] | None = None) -> list[TariffLine]:
+    statement = (
+        select(TariffLine)
+        .where(TariffLine.declarable.is_(True), TariffLine.retired_at.is_(None))
+        .order_by(TariffLine.code)
+        .limit(BATCH)
+    )
+    statement = statement.where(TariffLine.code > after) if of is None else statement.where(TariffLine.code.in_(of))
+    return list(session.scalars(statement))
