@@ -59,6 +59,21 @@ class Settings(BaseSettings):
     session_seconds: int = Field(12 * 3600, ge=60, description="Life of a staff session without use.")
     secure_cookies: bool = Field(False, description="Send cookies over HTTPS only; set wherever TLS ends before us.")
 
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="Addresses or networks, separated by commas, whose X-Forwarded-For is believed; `*`: everyone's.",
+    )
+    rate_limit_public: str = Field(
+        "1200/minute", description="Searches, suggestions and lines read by one address; empty: no limit."
+    )
+    rate_limit_choices: str = Field(
+        "120/minute", description="Choices recorded or undone by one address; empty: no limit."
+    )
+    rate_limit_staff: str = Field("6000/minute", description="Staff requests of one address; empty: no limit.")
+    public_metrics: bool = Field(
+        False, description="Serve the API's /metrics to public addresses and through proxies too."
+    )
+
     task_lease_seconds: float = Field(10.0, gt=0, description="A claim not renewed for this long may be taken over.")
     task_heartbeat_seconds: float = Field(3.0, gt=0, description="Interval at which a running task renews its lease.")
     reconcile_interval_seconds: float = Field(0.5, gt=0, description="Pause between two passes of the reconciler.")
