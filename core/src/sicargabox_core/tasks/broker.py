@@ -34,7 +34,7 @@ def _guard_against_collected_connection() -> None:
     passes without it.
     """
     channel = kombu.transport.redis.Channel
-    original = channel._connparams
+    original: Any = channel._connparams
 
     def _connparams(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.connection is None or getattr(self.connection, "client", None) is None:

@@ -47,8 +47,6 @@ class Publishable(Protocol):
     def queue(self) -> str: ...
     @property
     def published_at(self) -> datetime | None: ...
-    @property
-    def request_id(self) -> str | None: ...
 
 
 class Publisher:
@@ -62,7 +60,7 @@ class Publisher:
         self._breaker = Breaker(breaker_pause)
         self._lock = threading.Lock()
         self._pid = 0
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(capacity)
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(capacity)
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self._producer: Producer | None = None
@@ -84,11 +82,11 @@ class Publisher:
         for task in tasks:
             self._put(functools.partial(self._send, task))
 
-    def defer(self, action: Callable[[], None]) -> None:
+    def defer(self, action: Callable[[], object]) -> None:
         """Runs ``action`` (a best-effort write to Redis, bounded in time) in the same thread, or drops it when full."""
         self._put(action)
 
-    def _put(self, action: Callable[[], None]) -> None:
+    def _put(self, action: Callable[[], object]) -> None:
         if self._thread is None or self._pid != os.getpid():
             self.start()
         try:
@@ -112,7 +110,7 @@ class Publisher:
         thread.join(timeout)
         self._thread = None
 
-    def _run(self, actions: queue.Queue[Callable[[], None] | None]) -> None:
+    def _run(self, actions: queue.Queue[Callable[[], object] | None]) -> None:
         while (action := actions.get()) is not None:
             try:
                 action()
@@ -183,6 +181,7 @@ def _headers(task: Publishable) -> dict[str, Any]:
     headers: dict[str, Any] = {}
     if task.published_at is not None:
         headers[PUBLISHED_AT] = round(task.published_at.timestamp() * 1000)
-    if task.request_id:
-        headers[REQUEST_ID] = task.request_id
+    # For people who look into a queue; the worker itself reads it from the row.
+    if request_id := getattr(task, "request_id", None):
+        headers[REQUEST_ID] = request_id
     return headers

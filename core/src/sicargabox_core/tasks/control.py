@@ -1,0 +1,216 @@
+"""What happens in a worker's parent process: starting, stopping with a deadline, Flower's buttons, presence.
+
+Nothing here runs a task. SQL and Redis are asked in threads or with short time-outs, since the parent's event loop
+feeds the children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from celery import Celery, bootsteps, signals
+from celery.worker import state as worker_state
+from celery.worker.control import Panel, ok
+from celery.worker.control import revoke as celery_revoke
+from redis.exceptions import RedisError
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from sicargabox_core.errors import NotFound
+from sicargabox_core.observability import configure_logging
+from sicargabox_core.redis_server import Db, connect
+from sicargabox_core.tasks import lifecycle, store
+from sicargabox_core.tasks.rows import STARTED, tasks
+
+if TYPE_CHECKING:
+    from sicargabox_core.tasks.worker import WorkerRuntime
+
+log = structlog.get_logger(__name__)
+
+PRESENCE_SECONDS = 5
+PRESENCE_TTL_SECONDS = 15
+WORKERS_KEY = "sicargabox:workers"
+WORKER_KEY_PREFIX = "sicargabox:worker:"
+REVOKED_BY = "celery"
+
+
+def install(app: Celery, runtime: WorkerRuntime) -> None:
+    """Connects the worker's life to ours. Signals are kept strongly: nobody else holds these functions."""
+
+    def set_up_logging(**_: Any) -> None:
+        configure_logging(runtime.settings, runtime.service)
+
+    def drain(how: str, **_: Any) -> None:
+        if how == "Warm":
+            _drain(runtime)
+
+    def revoked(request: Any, terminated: bool, expired: bool, **_: Any) -> None:
+        # Terminated: a running attempt was killed, which is no cancel; its lease expires and the task runs again.
+        if not terminated and not expired:
+            _in_background(_revoke_rows, runtime, [str(request.id)])
+
+    def unknown(id: str, **_: Any) -> None:  # noqa: A002  # the signal's own word
+        # Celery has just written FAILURE into the entry of a row that still waits for a worker that knows it.
+        _in_background(runtime.announce, [id])
+
+    for event, receiver in (
+        (signals.setup_logging, set_up_logging),
+        (signals.worker_shutting_down, drain),
+        (signals.task_revoked, revoked),
+        (signals.task_unknown, unknown),
+    ):
+        event.connect(receiver, weak=False)
+    _install_remote_control(runtime)
+    app.steps["consumer"].add(_presence_step(runtime))
+
+
+def _in_background(function: Any, *arguments: Any) -> None:
+    def run() -> None:
+        try:
+            function(*arguments)
+        except Exception:  # a thread's last word; the parent must go on
+            log.exception("a control action failed")
+
+    threading.Thread(target=run, name="control", daemon=True).start()
+
+
+# --- Flower's buttons ------------------------------------------------------------------------------------------------
+def _install_remote_control(runtime: WorkerRuntime) -> None:
+    def revoke(state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **more: Any) -> Any:
+        """Revoke task by task id (or list of ids)."""
+        ids = [task_id] if isinstance(task_id, str) else [str(one) for one in task_id or ()]
+        if terminate:
+            return _terminate(state, ids, signal)
+        answer = celery_revoke(state, ids, **more)
+        _in_background(_revoke_rows, runtime, ids)
+        return answer
+
+    def terminate(state: Any, signal: Any, task_id: Any, **more: Any) -> Any:
+        """Terminate task by task id (or list of ids)."""
+        return revoke(state, task_id, terminate=True, signal=signal, **more)
+
+    Panel.register(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")(revoke)
+    Panel.register(
+        name="terminate", variadic="task_id", args=[("signal", str)], signature="<signal> [id1 [id2 [... [idN]]]]"
+    )(terminate)
+
+
+def _terminate(state: Any, ids: Iterable[str], signal_name: Any) -> Any:
+    """Kills running attempts, as asked, and nothing else.
+
+    Celery's own command also remembers the ids as revoked, in every worker, and the next message of such a task would
+    be thrown away and its row revoked: a kill would be a cancel after all.
+    """
+    terminated = []
+    for task_id in ids:
+        request = worker_state.requests.get(task_id)
+        if request is not None:
+            log.warning("terminating an attempt; the task will run again", task_id=task_id)
+            request.terminate(state.consumer.pool, signal=signal_name)
+            terminated.append(task_id)
+    return ok(f"terminate: {', '.join(terminated) or 'tasks unknown'}")
+
+
+def _revoke_rows(runtime: WorkerRuntime, ids: Iterable[str]) -> None:
+    """A revoke is a cancel: a waiting row is REVOKED at once, a running one is asked to stop."""
+    for task_id in ids:
+        try:
+            outcome = store.request_cancel(runtime.database, task_id, by=REVOKED_BY)
+        except NotFound:
+            continue
+        runtime.announce(tuple(dict.fromkeys((task_id, *outcome.final))))
+        runtime.publish(outcome.due)
+
+
+# --- stopping --------------------------------------------------------------------------------------------------------
+def _drain(runtime: WorkerRuntime) -> None:
+    """Starts the clock of a warm shutdown: what still runs at its end is given back and its process stopped."""
+    if runtime.draining.is_set():
+        return
+    runtime.draining.set()
+    timer = threading.Timer(runtime.settings.drain_seconds, _give_back_and_go, [runtime])
+    timer.daemon = True
+    timer.start()
+
+
+def _give_back_and_go(runtime: WorkerRuntime) -> None:
+    try:
+        released = release_claims(runtime)
+        log.warning("stopped at the deadline; tasks were given back", tasks=len(released))
+        # Their messages go out before this process does; the reconciler sends what does not.
+        runtime.publisher.flush(1.0)
+    except SQLAlchemyError as error:
+        log.warning("claims could not be given back; their leases will end", error=str(error))
+    finally:
+        # The cold path of Celery: it kills the children and puts unacknowledged messages back.
+        os.kill(os.getpid(), signal.SIGQUIT)
+
+
+def release_claims(runtime: WorkerRuntime) -> list[str]:
+    """Gives back every row that this worker's children hold, as due now and without a failure; returns their ids."""
+    released: list[tuple[str, lifecycle.Transition]] = []
+    with runtime.database.write() as session:
+        held = session.execute(
+            select(tasks.c.id, tasks.c.attempt).where(
+                tasks.c.worker == runtime.worker, STARTED, tasks.c.lease_until.is_not(None)
+            )
+        ).all()
+        for task_id, attempt in held:
+            transition = lifecycle.release(session, task_id, attempt)
+            if transition:
+                released.append((task_id, transition))
+    for task_id, transition in released:
+        runtime.after(task_id, transition)
+    return [task_id for task_id, _ in released]
+
+
+# --- presence --------------------------------------------------------------------------------------------------------
+def _presence_step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
+    class Presence(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+        """Says every few seconds, from the consumer's own event loop, that this worker takes messages from its queues.
+
+        From that loop and no thread of its own, so that a worker that lives but consumes nothing falls silent.
+        """
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, consumer: Any, **options: Any) -> None:
+            self._timer: Any = None
+            self._redis = connect(runtime.settings, Db.CACHE, timeout=0.5)
+            super().__init__(consumer, **options)
+
+        def start(self, consumer: Any) -> None:
+            value = json.dumps(
+                {
+                    "queues": sorted(queue.name for queue in consumer.task_consumer.queues),
+                    "concurrency": consumer.pool.num_processes,
+                }
+            )
+            self._tell(value)
+            self._timer = consumer.timer.call_repeatedly(PRESENCE_SECONDS, self._tell, (value,))
+
+        def stop(self, _consumer: Any) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def shutdown(self, consumer: Any) -> None:
+            self.stop(consumer)
+            with contextlib.suppress(RedisError):
+                self._redis.delete(WORKER_KEY_PREFIX + runtime.worker)
+
+        def _tell(self, value: str) -> None:
+            with contextlib.suppress(RedisError), self._redis.pipeline(transaction=False) as pipe:
+                pipe.sadd(WORKERS_KEY, runtime.worker)
+                pipe.expire(WORKERS_KEY, 10 * PRESENCE_TTL_SECONDS)
+                pipe.setex(WORKER_KEY_PREFIX + runtime.worker, PRESENCE_TTL_SECONDS, value)
+                pipe.execute()
+
+    return Presence

@@ -1,0 +1,332 @@
+"""The worker side: ``make_worker_app``, ``@handles`` and everything between a message and a committed end.
+
+A message only says that there is a row. The wrapper claims the row, runs the task's function with no transaction
+open, and commits its effects together with its end, guarded by the attempt. Nothing here decides what a task means,
+and nothing about a task is read from the message.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+import structlog
+from celery import Celery, Task
+from celery.exceptions import Ignore, Retry
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from sicargabox_core import observability
+from sicargabox_core.db import Database
+from sicargabox_core.errors import TaskFailed, Unavailable
+from sicargabox_core.settings import Settings, load_settings
+from sicargabox_core.tasks import control, lifecycle, views
+from sicargabox_core.tasks.broker import make_celery
+from sicargabox_core.tasks.context import AttemptLost, TaskCancelled, TaskContext
+from sicargabox_core.tasks.contracts import Payload, State, TaskSpec
+from sicargabox_core.tasks.dispatch import Publisher
+from sicargabox_core.tasks.pulse import Pulse
+from sicargabox_core.tasks.results import ResultEntries
+
+log = structlog.get_logger(__name__)
+
+P = TypeVar("P", bound=Payload)
+R = TypeVar("R", bound=Payload)
+Handler = Callable[[P, TaskContext], R]
+
+# Second line behind the pulse, for code that never lets another thread run: the worker's parent kills the child.
+HARD_LIMIT_MARGIN_SECONDS = 15.0
+FINISH_RETRY_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How an attempt ended, for Celery's events and the metrics; the row has the truth."""
+
+    outcome: str
+    result: dict[str, Any] | None = None
+    error: str = ""
+
+
+class WorkerRuntime:
+    """What one worker process holds: settings, and (made anew in every forked child) its connections."""
+
+    def __init__(self, settings: Settings, celery: Celery, service: str) -> None:
+        """Connects to nothing yet."""
+        self.settings = settings
+        self.celery = celery
+        self.service = service
+        self.specs: dict[str, TaskSpec[Any, Any]] = {}
+        # Children inherit it by the fork, so that the parent can release what all of them hold.
+        self.worker = f"{service}@{socket.gethostname()}/{os.getpid()}"
+        self.draining = threading.Event()
+        self._inherited: list[object] = []
+        self._connect()
+
+    def _connect(self) -> None:
+        self._pid = os.getpid()
+        self._database = Database.from_settings(self.settings)
+        self._results = ResultEntries(self.settings)
+        self._publisher = Publisher(self.settings, self.celery)
+
+    def _own(self) -> None:
+        if self._pid != os.getpid():
+            # Kept, not closed: closing would end the parent's PostgreSQL session and drop its SQLite locks.
+            self._inherited.append((self._database, self._results, self._publisher))
+            self._connect()
+
+    @property
+    def database(self) -> Database:
+        """This process's database."""
+        self._own()
+        return self._database
+
+    @property
+    def results(self) -> ResultEntries:
+        """This process's way to the result entries."""
+        self._own()
+        return self._results
+
+    @property
+    def publisher(self) -> Publisher:
+        """This process's publisher."""
+        self._own()
+        return self._publisher
+
+    def publish(self, due: Sequence[str]) -> None:
+        """Sends the messages of rows that a committed transaction made due; what gets lost, the reconciler sends."""
+        if due:
+            with self.database.read() as session:
+                hints = views.hints(session, due)
+            self.publisher.publish(hints)
+
+    def announce(self, changed: Sequence[str]) -> None:
+        """Writes the result entries of rows that a committed transaction changed."""
+        for task_id in changed:
+            with self.database.read() as session:
+                task = views.get(session, task_id)
+            self.results.write(task)
+
+    def after(self, task_id: str, transition: lifecycle.Transition) -> None:
+        """What follows a committed transition outside SQL; best effort, since SQL already has it."""
+        try:
+            self.announce(tuple(dict.fromkeys((task_id, *transition.final))))
+            self.publish(transition.due)
+        except SQLAlchemyError as error:
+            log.warning("could not tell Redis what was committed", task_id=task_id, error=str(error))
+
+
+def make_worker_app(service: str, *, tasks: Sequence[str] = ()) -> Celery:
+    """The Celery application of a worker: ``celery -A sicargabox_indexer.app worker -Q elasticsearch,celery``.
+
+    ``service`` is its name in logs and as a worker; ``tasks`` are the modules with its ``@handles`` functions, which
+    Celery imports when the worker starts. Reads the settings from the environment; raises ``InvalidSetting``.
+    """
+    settings = load_settings()
+    app = make_celery(settings, service)
+    app.conf.include = list(tasks)
+    runtime = WorkerRuntime(settings, app, service)
+    _RUNTIMES[app] = runtime
+    control.install(app, runtime)
+    return app
+
+
+_RUNTIMES: WeakKeyDictionary[Celery, WorkerRuntime] = WeakKeyDictionary()
+
+
+def handles(app: Celery, spec: TaskSpec[P, R]) -> Callable[[Handler[P, R]], Handler[P, R]]:
+    """Registers the decorated function as what runs ``spec`` in this worker.
+
+    The function takes the valid payload and a ``TaskContext`` and returns the spec's result. It must expect to run
+    again after any crash: its SQL belongs into ``ctx.effects``, other effects need a key of task id and attempt.
+    """
+    runtime = _RUNTIMES[app]
+
+    def register(function: Handler[P, R]) -> Handler[P, R]:
+        runtime.specs[spec.name] = spec
+
+        def run(task: Task, *_args: Any, **_kwargs: Any) -> dict[str, Any] | None:
+            # Arguments of a message are none of ours: whatever somebody put there, the row says what to do.
+            return _run(runtime, spec, function, str(task.request.id))
+
+        run.__doc__ = function.__doc__
+        app.task(
+            run,
+            name=spec.name,
+            bind=True,
+            acks_late=True,
+            ignore_result=True,
+            throws=(TaskFailed,),
+            time_limit=spec.time_limit + HARD_LIMIT_MARGIN_SECONDS,
+        )
+        return function
+
+    return register
+
+
+def _run(runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], task_id: str) -> dict[str, Any] | None:
+    """Runs one message to its end. Raises what Celery's events should show; never what would stop the worker."""
+    claimed_at = time.monotonic()
+    claim = lifecycle.claim(
+        runtime.database,
+        task_id,
+        worker=runtime.worker,
+        lease_seconds=runtime.settings.task_lease_seconds,
+        known=runtime.specs,
+    )
+    if claim is None:
+        observability.TASK_DUPLICATES.labels(spec.queue.value).inc()
+        raise Ignore
+    with structlog.contextvars.bound_contextvars(task_id=task_id, **_request(claim)):
+        observability.TASK_WAIT_SECONDS.labels(claim.queue, spec.name).observe(
+            max(0.0, (claim.started_at - claim.run_at).total_seconds())
+        )
+        ended = _attempt(runtime, spec, function, claim, claimed_at)
+        observability.TASK_RUN_SECONDS.labels(claim.queue, spec.name).observe(time.monotonic() - claimed_at)
+        observability.TASK_ATTEMPTS.labels(
+            claim.queue, spec.name, ended.outcome, observability.attempt_label(claim.attempt)
+        ).inc()
+    if ended.outcome == State.RETRY:
+        raise Retry(ended.error)
+    if ended.outcome == State.FAILURE:
+        raise TaskFailed(ended.error)
+    if ended.outcome in (State.REVOKED, "FENCED"):
+        raise Ignore
+    return ended.result
+
+
+def _request(claim: lifecycle.Claim) -> dict[str, str]:
+    return {"request_id": claim.request_id} if claim.request_id else {}
+
+
+def _attempt(
+    runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], claim: lifecycle.Claim, claimed_at: float
+) -> _Ended:
+    context = TaskContext(
+        settings=runtime.settings,
+        database=runtime.database,
+        task_id=claim.id,
+        name=spec.name,
+        attempt=claim.attempt,
+        request_id=claim.request_id,
+    )
+    pulse = Pulse(
+        settings=runtime.settings,
+        database=runtime.database,
+        results=runtime.results,
+        context=context,
+        worker=runtime.worker,
+        claimed_at=claimed_at,
+        time_limit=spec.time_limit,
+        on_time_limit=lambda: _record_time_limit(runtime, spec, claim),
+        live=claim.parent_id is None,
+    )
+    pulse.start()
+    result: dict[str, Any] = {}
+    failure: BaseException | None = None
+    try:
+        payload = claim.arguments
+        answer = function(cast(P, payload), context)
+        result = spec.result.model_validate(answer).model_dump(mode="json")
+    except (TaskCancelled, AttemptLost) as error:
+        failure = error
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a task raises is its outcome, not the worker's
+        failure = error
+    finally:
+        pulse.stop()
+    return _finish(runtime, context, claim, pulse.held_until, result, failure)
+
+
+def _finish(
+    runtime: WorkerRuntime,
+    context: TaskContext,
+    claim: lifecycle.Claim,
+    held_until: float,
+    result: dict[str, Any],
+    failure: BaseException | None,
+) -> _Ended:
+    """Commits the end; tries again while the database is away and the lease is ours, since the work is done."""
+    if isinstance(failure, AttemptLost):
+        return _Ended("FENCED")
+    while True:
+        try:
+            transition = _commit(runtime, context, claim, result, failure)
+            break
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            if time.monotonic() + FINISH_RETRY_SECONDS >= held_until:
+                raise
+            log.warning("the end could not be committed yet", error=str(error))
+            time.sleep(FINISH_RETRY_SECONDS)
+        except Exception as error:  # an effect or the result does not fit: the outcome of the task
+            if failure is not None:
+                raise
+            failure = error
+    if not transition:
+        log.warning("the end of an attempt that lost its row was dropped", attempt=claim.attempt)
+        return _Ended("FENCED")
+    runtime.after(claim.id, transition)
+    state = transition.state or State.SUCCESS
+    if state in (State.RETRY, State.FAILURE):
+        message = f"{type(failure).__name__}: {failure}"
+        log.warning("a task did not succeed", state=state.value, attempt=claim.attempt, error=message)
+        return _Ended(state.value, error=message[:500])
+    if state is State.STARTED:
+        return _Ended("PARENT", result)
+    return _Ended(state.value, result)
+
+
+class _Refused(Exception):
+    """Rolls the effects of an attempt back that is not the row's any more."""
+
+
+def _commit(
+    runtime: WorkerRuntime,
+    context: TaskContext,
+    claim: lifecycle.Claim,
+    result: dict[str, Any],
+    failure: BaseException | None,
+) -> lifecycle.Transition:
+    if isinstance(failure, TaskCancelled):
+        with runtime.database.write() as session:
+            return lifecycle.revoke(session, claim.id, claim.attempt)
+    if failure is not None:
+        if isinstance(failure, RedisConnectionError | RedisTimeoutError):
+            failure = Unavailable(str(failure))
+        text = "".join(traceback.format_exception(failure))
+        with runtime.database.write() as session:
+            return lifecycle.record_error(session, claim.id, claim.attempt, failure, traceback=text)
+    try:
+        with runtime.database.write() as session:
+            # Locked first: an effect of an attempt that lost its row must not even wait for locks.
+            if not lifecycle.lock_attempt(session, claim.id, claim.attempt):
+                raise _Refused
+            for write in context.effect_functions:
+                write(session)
+            transition = lifecycle.finish_success(session, claim.id, claim.attempt, result, context.children)
+            if not transition:
+                raise _Refused
+            return transition
+    except _Refused:
+        return lifecycle.REFUSED
+
+
+def _record_time_limit(runtime: WorkerRuntime, spec: TaskSpec[Any, Any], claim: lifecycle.Claim) -> None:
+    with runtime.database.write() as session:
+        transition = lifecycle.retry_later(
+            session,
+            claim.id,
+            claim.attempt,
+            code="time_limit",
+            message=f"It did not end within {spec.time_limit:g} s.",
+        )
+    if transition:
+        runtime.after(claim.id, transition)

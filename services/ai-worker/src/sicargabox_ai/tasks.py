@@ -1,0 +1,1 @@
+"""The keyword tasks of this worker; each function is registered by ``handles``."""

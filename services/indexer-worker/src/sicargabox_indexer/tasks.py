@@ -1,0 +1,1 @@
+"""The search tasks of this worker; each function is registered by ``handles``."""
