@@ -35,6 +35,7 @@ from sicargabox_core.tasks.rows import (
     STARTED,
     UNKNOWN_TASK,
     WAITING,
+    at,
     data_version,
     now,
     resend_delay,
@@ -418,6 +419,25 @@ def expire_lease(session: Session, task_id: str, *, only_exhausted: bool = False
     return Transition(True, State.RETRY)
 
 
+def end_cancelled(session: Session, task_id: str, grace_seconds: float) -> Transition:
+    """REVOKED for a running row that was asked to stop more than ``grace_seconds`` ago and has not done so.
+
+    Its attempt is fenced out by that: whatever it still does is refused. Refused here when another process has the
+    row in hand.
+    """
+    attempt = session.execute(
+        select(tasks.c.attempt)
+        .where(
+            tasks.c.id == task_id,
+            STARTED,
+            tasks.c.children_open.is_(None),
+            tasks.c.cancel_requested_at <= at(-grace_seconds),
+        )
+        .with_for_update(skip_locked=True)
+    ).scalar()
+    return REFUSED if attempt is None else revoke(session, task_id, attempt)
+
+
 # --- cancel ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class CancelOutcome:
@@ -554,7 +574,7 @@ def _count_down(session: Session, parent_id: str, *, failed: bool) -> Transition
     counts = session.execute(
         select(tasks.c.state, func.count()).where(tasks.c.parent_id == parent_id).group_by(tasks.c.state)
     )
-    children: dict[str, int] = {state: count for state, count in counts}
+    children: dict[str, int] = dict(counts.all())
     total = _sum_results(session, parent_id, parent.result or {})
     this = tasks.c.id == parent_id
     failed_children, revoked = children.get(State.FAILURE, 0), children.get(State.REVOKED, 0)

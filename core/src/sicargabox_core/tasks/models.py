@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from sicargabox_core.db import Base, Json, UtcDateTime, db_now
 
+WAITING = "state IN ('PENDING', 'RETRY')"
 UNFINISHED = "state IN ('PENDING', 'RETRY', 'STARTED')"
 
 
@@ -107,6 +108,16 @@ class TaskRow(Base):
             "run_at",
             sqlite_where=text(UNFINISHED),
             postgresql_where=text(UNFINISHED),
+        ),
+        # Rows without a message and those with an old one are read by themselves; a pass that
+        # goes through the whole backlog, twice a second, slows its draining.
+        Index(
+            "ix_tasks_publish",
+            "queue",
+            "published_at",
+            "run_at",
+            sqlite_where=text(WAITING),
+            postgresql_where=text(WAITING),
         ),
         Index(
             "ix_tasks_lease",

@@ -1,0 +1,260 @@
+"""Nothing accepted is ever forgotten: the pass that finds rows nobody works on and brings them back.
+
+Expired leases become due again or FAILURE, cancels that nobody noticed become REVOKED, and due rows get a message when
+they never had one or when theirs cannot be in the broker any more. Any number of replicas may run it: what one has in
+hand the others skip.
+
+The queue is first in, first out, so its oldest message tells what the broker can still hold: a row stamped clearly
+before that message has lost its own. Workers must acknowledge late and take one message at a time for that.
+
+It speaks SQL only; the broker is two small protocols. Redis is asked before and told after, never during a
+transaction, and when it is away the rest of the pass is done all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from functools import partial
+from typing import Any, Final, Literal, Protocol
+
+import structlog
+from sqlalchemy import ColumnElement, Select, and_, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from sicargabox_core import observability
+from sicargabox_core.db import Database, db_now
+from sicargabox_core.errors import Unavailable
+from sicargabox_core.settings import Settings
+from sicargabox_core.tasks.cancellation import cancel_children
+from sicargabox_core.tasks.contracts import Queue, State
+from sicargabox_core.tasks.lifecycle import Transition, end_cancelled, expire_lease
+from sicargabox_core.tasks.rows import STARTED, WAITING, at, now, resend_delay, tasks
+from sicargabox_core.tasks.views import HINT, Hint, hints
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+# Between the stamp, the commit and the push, a message may be that much younger in the list than its stamp says.
+SLACK_SECONDS = 5.0
+
+
+class _Empty(Enum):
+    EMPTY = "empty"
+
+
+EMPTY: Final = _Empty.EMPTY
+OldestMessage = datetime | Literal[_Empty.EMPTY] | None
+
+
+class BrokerView(Protocol):
+    """What the reconciler must know of the broker."""
+
+    def oldest_message_published_at(self, queue: str) -> OldestMessage:
+        """The stamp of the message that will be delivered next; ``EMPTY`` without one, None when it carries none.
+
+        Raises ``Unavailable`` when the broker does not answer, within a bounded time.
+        """
+        ...
+
+
+class HintPublisher(Protocol):
+    """Where messages go; must not block, and may lose what it is given."""
+
+    def publish(self, tasks: Sequence[Hint], /) -> None:
+        """Asks for a message per task."""
+        ...
+
+
+@dataclass
+class Pass:
+    """What one pass did, as numbers of rows. ``broker_away``: no message was asked for."""
+
+    expired: int = 0
+    failed: int = 0
+    revoked: int = 0
+    published: int = 0
+    republished: int = 0
+    broker_away: bool = False
+
+
+class Reconciler:
+    """One per scheduler process; ``run_once`` every ``reconcile_interval_seconds``."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        broker_view: BrokerView,
+        publisher: HintPublisher,
+        *,
+        ended: Callable[[Sequence[str]], None] = lambda _ids: None,
+    ) -> None:
+        """``ended`` is told the ids that became final here, after the commit, so that copies can follow."""
+        self._database = database
+        self._settings = settings
+        self._broker = broker_view
+        self._publisher = publisher
+        self._ended = ended
+
+    def run_once(self) -> Pass:
+        """One pass: work in proportion to the rows that need it, at most 500 of each kind.
+
+        Raises what the database raises when it is away; a single row that cannot be dealt with is logged and left.
+        """
+        done = Pass()
+        due: list[str] = []
+        for task_id in self._ids(expired_leases()):
+            due += self._apply(task_id, expire_lease, done)
+        grace = self._settings.task_cancel_grace_seconds
+        for task_id in self._ids(overdue_cancels(grace)):
+            due += self._apply(task_id, partial(end_cancelled, grace_seconds=grace), done)
+        for task_id in self._ids(cancelled_parents()):
+            due += self._cancel_below(task_id, done)
+        self._publish_due(due, done)
+        for action in ("expired", "failed", "revoked", "republished"):
+            if count := getattr(done, action):
+                observability.RECONCILED.labels(action).inc(count)
+        return done
+
+    # --- transitions -------------------------------------------------------------------------------------------------
+    def _ids(self, statement: Select[str]) -> list[str]:
+        with self._database.read() as session:
+            return list(session.scalars(statement.limit(BATCH)))
+
+    def _apply(self, task_id: str, change: Callable[[Session, str], Transition], done: Pass) -> tuple[str, ...]:
+        # Each row is its own transaction: a final one reaches upwards to its parent, and two passes that held several
+        # at once could wait for each other in a circle.
+        with _one_row(task_id):
+            with self._database.write() as session:
+                transition = change(session, task_id)
+            if not transition:
+                return ()
+            log.info("reconciled a task", task_id=task_id, state=str(transition.state))
+            done.expired += transition.state is State.RETRY
+            done.failed += transition.state is State.FAILURE
+            done.revoked += transition.state is State.REVOKED
+            if transition.final:
+                self._ended(transition.final)
+            return transition.due
+        return ()
+
+    def _cancel_below(self, parent_id: str, done: Pass) -> list[str]:
+        due: list[str] = []
+        with _one_row(parent_id):
+            for child in cancel_children(self._database, parent_id, by=f"task {parent_id}"):
+                done.revoked += child.revoked
+                due += child.due
+                if child.final:
+                    self._ended(child.final)
+        return due
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+    def _publish_due(self, stamped: list[str], done: Pass) -> None:
+        if stamped:
+            with self._database.read() as session:
+                offered = hints(session, stamped)
+            done.published += len(offered)
+            self._publisher.publish(offered)
+        for queue in Queue:
+            try:
+                oldest = self._broker.oldest_message_published_at(queue.value)
+            except Unavailable as error:
+                # Unstamped rows stay unstamped, so they get their message in the first pass after it is back.
+                log.debug("the broker is away", error=str(error))
+                done.broker_away = True
+                return
+            done.published += self._offer(never_published(queue.value))
+            if oldest is not None:
+                done.republished += self._offer(lost_messages(queue.value, oldest))
+
+    def _offer(self, statement: Select[str]) -> int:
+        statement = statement.limit(BATCH)
+        with self._database.read() as session:
+            if session.execute(statement.limit(1)).first() is None:
+                return 0
+        with self._database.write() as session:
+            ids = session.scalars(statement.with_for_update(skip_locked=True)).all()
+            rows = session.execute(
+                update(tasks)
+                .where(tasks.c.id.in_(ids))
+                .values(published_at=db_now(), publish_count=tasks.c.publish_count + 1)
+                .returning(*HINT)
+            ).all()
+        # Only after the commit: a worker that is faster than our commit would find nothing to claim.
+        order = {task_id: place for place, task_id in enumerate(ids)}
+        self._publisher.publish(sorted((Hint(*row) for row in rows), key=lambda hint: order[hint.id]))
+        return len(rows)
+
+
+class _one_row:  # noqa: N801  # reads as the statement it is
+    """Keeps one bad row from stopping the pass; a database that is away stops it."""
+
+    def __init__(self, task_id: str) -> None:
+        self._task_id = task_id
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if not isinstance(error, DBAPIError) or error.connection_invalidated:
+            return False
+        log.warning("a task could not be reconciled", task_id=self._task_id, error=str(error.orig))
+        return True
+
+
+# --- which rows ------------------------------------------------------------------------------------------------------
+def expired_leases() -> Select[str]:
+    """Rows whose worker stopped answering."""
+    return (
+        select(tasks.c.id)
+        .where(STARTED, tasks.c.lease_until < now(), tasks.c.children_open.is_(None))
+        .order_by(tasks.c.lease_until)
+    )
+
+
+def overdue_cancels(grace_seconds: float) -> Select[str]:
+    """Running rows that were asked to stop and did not within the grace."""
+    return select(tasks.c.id).where(
+        STARTED, tasks.c.children_open.is_(None), tasks.c.cancel_requested_at <= at(-grace_seconds)
+    )
+
+
+def cancelled_parents() -> Select[str]:
+    """Waiting parents that were asked to stop, with children that were not."""
+    child = tasks.alias()
+    below = select(child.c.id).where(
+        child.c.parent_id == tasks.c.id,
+        child.c.state.in_([State.PENDING, State.RETRY, State.STARTED]),
+        child.c.cancel_requested_at.is_(None),
+    )
+    return select(tasks.c.id).where(
+        STARTED, tasks.c.children_open > 0, tasks.c.cancel_requested_at.is_not(None), below.exists()
+    )
+
+
+def never_published(queue: str) -> Select[str]:
+    """Due rows without a message."""
+    return (
+        select(tasks.c.id)
+        .where(_due(queue), tasks.c.published_at.is_(None))
+        .order_by(tasks.c.published_at, tasks.c.run_at)
+    )
+
+
+def lost_messages(queue: str, oldest: datetime | Literal[_Empty.EMPTY]) -> Select[str]:
+    """Due rows whose message cannot be in the broker any more, and whose back-off since it was sent is over."""
+    slack = timedelta(seconds=SLACK_SECONDS)
+    gone = tasks.c.published_at < (at(-SLACK_SECONDS) if oldest is EMPTY else oldest - slack)
+    return (
+        select(tasks.c.id)
+        .where(_due(queue), gone, tasks.c.published_at <= db_now(-resend_delay(tasks.c.publish_count)))
+        .order_by(tasks.c.published_at)
+    )
+
+
+def _due(queue: str) -> ColumnElement[bool]:
+    return and_(tasks.c.queue == queue, WAITING, tasks.c.waits_for.is_(None), tasks.c.run_at <= now())
