@@ -1,0 +1,126 @@
+"""What a search engine does for us: fetch candidates. It orders nothing that people see; ``ranking`` does.
+
+Two engines implement the protocol with the same laws (one conformance suite): a rebuild is a new *generation* that is
+proved complete before it is put into service in one step, readers never meet a moment without results, and updates
+made while a generation is being built are in it when it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from sicargabox_core.search.document import TariffDocument
+from sicargabox_core.search.vocabulary import Vocabulary
+
+MOST_CANDIDATES = 200
+
+
+class Candidate(NamedTuple):
+    """A line an engine found, with the evidence of its document (see ``evidence``)."""
+
+    code: str
+    evidence: str
+
+
+class Completion(NamedTuple):
+    """A phrase that begins as typed; ``lines`` tells how many tariff lines it leads to."""
+
+    text: str
+    language: str
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What to fetch: lines at or below ``code``, or lines whose stems or whole phrases occur here."""
+
+    code: str | None = None
+    stems: tuple[tuple[str, float], ...] = ()
+    phrases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Only lines of this courier category and of this chapter (two digits)."""
+
+    category: str | None = None
+    chapter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What an update did in the serving generation."""
+
+    updated: int
+    deleted: int
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """How an engine is; sizes in bytes. ``ready`` is false when there is no generation to answer from."""
+
+    engine: str
+    ready: bool
+    documents: int = 0
+    size: int = 0
+    generation: str | None = None
+    previous: str | None = None
+    number: int = 0
+    built_at: str | None = None
+    seconds: float | None = None
+    proof: str | None = None
+    building: list[str] = field(default_factory=list)
+    problem: str | None = None
+
+
+OnProgress = Callable[[int], None]
+Publish = Callable[[], AbstractContextManager[object]]
+
+
+class SearchEngine(Protocol):
+    """The interface. Every method raises ``Unavailable`` when the engine cannot answer."""
+
+    name: str
+
+    def rebuild(
+        self, documents: Iterable[TariffDocument], *, generation: str, on_progress: OnProgress, publish: Publish
+    ) -> int:
+        """Builds ``generation`` from the documents and puts it into service; returns its number of documents.
+
+        ``on_progress`` is called between batches with the number so far and may raise to stop. The switch happens
+        inside ``publish()``, which raises when this attempt may not publish any more. Whatever goes wrong, the new
+        generation is removed and the old one goes on serving. Raises ``TaskFailed`` when there are no documents or
+        the engine does not hold as many as it was given.
+        """
+        ...
+
+    def replace(self, codes: Sequence[str], documents: Iterable[TariffDocument]) -> Replaced:
+        """Replaces everything at or below ``codes`` by these documents, here and in a generation being built.
+
+        ``documents`` is read only once the engine has the right to write, so that of two updates the one that writes
+        later has also read later.
+        """
+        ...
+
+    def vocabulary(self) -> Vocabulary:
+        """The words of the serving generation."""
+        ...
+
+    def candidates(self, lookup: Lookup, limit: int, filters: Filters) -> list[Candidate]:
+        """At most ``limit`` (≤ 200) lines that may answer, in no order that matters."""
+        ...
+
+    def suggest(self, prefix: str, limit: int) -> list[Completion]:
+        """Phrases that begin with ``prefix`` (folded), the most useful first."""
+        ...
+
+    def status(self) -> EngineStatus:
+        """How the engine is; never raises for an engine that is away."""
+        ...
+
+    def hashes(self) -> Iterator[tuple[str, str]]:
+        """Code and content hash of every document that serves."""
+        ...

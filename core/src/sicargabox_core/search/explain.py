@@ -1,0 +1,105 @@
+"""Tells people why a line was found, in Spanish or English, and which words of its texts to mark."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from sicargabox_core.search.evidence import OWN, PARENT
+from sicargabox_core.search.ranking import Hit, Match
+from sicargabox_core.search.text import STOP_WORDS, stems, tokenize
+
+_MOST_REASONS = 3
+
+_SOURCES = {
+    "es": {
+        "lexicon": "vocabulario propio",
+        "starter": "catálogo inicial",
+        "generated": "palabra generada",
+        "learned": "aprendida de lo que otros eligieron",
+        "staff": "agregada por el personal",
+    },
+    "en": {
+        "lexicon": "our vocabulary",
+        "starter": "starter catalogue",
+        "generated": "generated keyword",
+        "learned": "learned from what others chose",
+        "staff": "added by staff",
+    },
+}
+_SENTENCES = {
+    "es": {
+        OWN: "«{word}» está en el texto de esta línea",
+        PARENT: "«{word}» está en el texto de {code}",
+        "brand": "«{word}» es una marca conocida por: {note}",
+        "keyword": "«{word}» coincide con «{text}» ({source})",
+        "read_as": "«{word}» se leyó como «{read_as}»",
+        "code": "El código es {code}.",
+        "prefix": "El código comienza con {code}.",
+        "nearest": "No existe {asked}; comienza con {code}.",
+    },
+    "en": {
+        OWN: "“{word}” is in the wording of this line",
+        PARENT: "“{word}” is in the wording of {code}",
+        "brand": "“{word}” is a brand known for: {note}",
+        "keyword": "“{word}” matches “{text}” ({source})",
+        "read_as": "“{word}” was read as “{read_as}”",
+        "code": "The code is {code}.",
+        "prefix": "The code begins with {code}.",
+        "nearest": "There is no {asked}; it begins with {code}.",
+    },
+}
+
+
+class Highlight(TypedDict):
+    """A word to mark: characters ``start`` to ``end`` of ``field`` (``description`` or ``path.N``)."""
+
+    field: str
+    start: int
+    end: int
+
+
+def display_code(code: str) -> str:
+    """The code with dots as people write it: 8517130000 → 8517.13.00.00."""
+    return ".".join([code[:4], *(code[at : at + 2] for at in range(4, len(code), 2))])
+
+
+def reason(hit: Hit, language: str, *, asked_code: str | None = None, found_code: str | None = None) -> str:
+    """One sentence that names the words, what they met and where that came from."""
+    sentences = _SENTENCES[language]
+    parts = [_say(match, language) for match in hit.matches[:_MOST_REASONS] if match.value > 0]
+    if parts:
+        return "; ".join(dict.fromkeys(parts)) + "."
+    code = found_code or hit.code
+    if asked_code and asked_code != code:
+        return sentences["nearest"].format(asked=display_code(asked_code), code=display_code(code))
+    return sentences["code" if code == hit.code else "prefix"].format(code=display_code(code))
+
+
+def _say(match: Match, language: str) -> str:
+    sentences = _SENTENCES[language]
+    entry = match.entry
+    spanish, _, english = entry.note.partition("|")
+    kind = entry.source if entry.source in (OWN, PARENT, "brand") else "keyword"
+    said = sentences[kind].format(
+        word=match.word.text,
+        code=display_code(entry.code),
+        text=entry.text,
+        note=(english or spanish) if language == "en" else spanish,
+        source=_SOURCES[language].get(entry.source, entry.source),
+    )
+    if match.read_as:
+        said = sentences["read_as"].format(word=match.word.text, read_as=match.read_as) + ", " + said
+    return said
+
+
+def highlights(hit: Hit, texts: dict[str, str]) -> list[Highlight]:
+    """Where words of the query, in any form, stand in the texts that are shown."""
+    wanted = {stemmed for match in hit.matches for form in match.word.forms for stemmed in form.stems}
+    if not wanted:
+        return []
+    return [
+        Highlight(field=name, start=token.start, end=token.end)
+        for name, text in texts.items()
+        for token in tokenize(text)
+        if token.text not in STOP_WORDS and not wanted.isdisjoint(stems(token.text))
+    ]

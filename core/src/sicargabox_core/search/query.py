@@ -1,0 +1,207 @@
+"""What the words of a search mean: a code, words with weights and other forms, what an engine should look up.
+
+``parse`` needs nothing but the text. ``interpret`` adds what the index's vocabulary knows: rare words weigh more,
+unknown words get their nearest known forms, words joined or split by the typist are tried the other way too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from sicargabox_core.search.text import STOP_WORDS, Token, fold, stem, stems, tokenize
+from sicargabox_core.search.vocabulary import Vocabulary
+
+LONGEST_QUERY = 200
+MOST_WORDS = 24
+LONGEST_PHRASE = 4
+
+_CODE = re.compile(r"[\d.\s\-/]+")
+# A dotted code among words: 8517.13, 8517.13.00.00
+_DOTTED_CODE = re.compile(r"(?<![\d.])\d{4}\.\d{1,2}(?:\.\d{1,2}){0,3}(?![\d.])")
+_CODE_WORDS = frozenset({"codigo", "code", "partida", "heading", "hs", "hts", "arancelaria", "sac", "subpartida"})
+
+# What follows such a word says of what, or for what, the goods are: "funda PARA celular" is a case.
+_PURPOSE = frozenset({"para", "pa", "for", "con", "with", "compatible", "estilo", "style", "tipo", "type", "sobre"})
+_MATERIAL = frozenset({"de", "del", "of", "en", "in", "made"})
+
+# Words of invoices that say nothing of the kind of goods.
+WEAK_WORDS = frozenset(
+    """
+    nuevo nueva nuevos nuevas new usado usada usados usadas used original originales oem generico genuine autentico
+    segunda refurbished reacondicionado marca brand modelo model serie series edicion edition limited version
+    set sets pack packs paquete paquetes kit pcs pieces piece pieza piezas unidad unidades unit units par pares pair
+    pairs count ct docena dozen lote lot combo oferta sale promo gratis free envio shipping regalo
+    talla tallas tamano size sizes sz numero color colour colores grande grandes mediano mediana pequeno pequena chico
+    chica large medium small xl xxl xs extra mini big little rojo roja red azul blue verde green negro negra black
+    blanco blanca white amarillo amarilla yellow rosa rosado rosada pink morado morada purple gris gray grey brown
+    naranja orange dorado dorada gold plateado plateada silver beige celeste multicolor
+    gb tb mb ml lt litro litros oz lb lbs kg gr gramos mm cm mt metros pulgadas inch inches in ft hz mah watts watt
+    volts volt super best mejor calidad quality premium pro plus lite ultra max importado imported usa china hecho
+    estilo moda fashion bonito bonita lindo linda barato economico ideal perfecto perfect amazon ebay
+    """.split()
+)
+_SPANISH_SIGNS = frozenset("de del la el los las para con sin y en un una por".split())
+_ENGLISH_SIGNS = frozenset("the for with and of in a an women men kids boys girls".split())
+
+_WEAK = 0.12
+_AFTER_PURPOSE = 0.5
+_AFTER_MATERIAL = 0.75
+_ENGLISH_HEAD = 1.2
+_SPLIT_QUALITY = 0.95
+_FUZZY_QUALITY = {1: 0.8, 2: 0.65}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to read a word: as typed, or a similar known word. ``quality`` 1 is as typed."""
+
+    word: str
+    stems: tuple[str, ...]
+    quality: float = 1.0
+
+    @classmethod
+    def of(cls, word: str, quality: float = 1.0) -> Form:
+        """The form with all its stems."""
+        return cls(word, stems(word), quality)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of the query that can meet documents. ``text`` is as typed (for the reason shown)."""
+
+    text: str
+    folded: str
+    weight: float
+    weak: bool = False
+    forms: tuple[Form, ...] = ()
+
+
+@dataclass(frozen=True)
+class Query:
+    """A search as understood. ``code`` holds the digits of a code or of its beginning."""
+
+    text: str
+    code: str | None = None
+    words: tuple[Word, ...] = ()
+    language: str | None = None
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to look for."""
+        return self.code is None and not self.words
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """Keys (stems in order) of all runs of up to four words, in both languages; the longest first."""
+        kept = [token for token in self.tokens if token not in STOP_WORDS]
+        keys: dict[str, None] = {}
+        for length in range(min(LONGEST_PHRASE, len(kept)), 0, -1):
+            for start in range(len(kept) - length + 1):
+                run = kept[start : start + length]
+                for language in ("es", "en", ""):
+                    keys[" ".join(stem(word, language) for word in run)] = None
+        return tuple(keys)
+
+
+def parse(text: str) -> Query:
+    """What a text asks for, without knowledge of any index. Never fails: text without words is an empty query."""
+    text = text[:LONGEST_QUERY].strip()
+    code = _as_code(text)
+    if code is not None:
+        return Query(text, code=code)
+    dotted = _DOTTED_CODE.search(text)
+    rest = text
+    if dotted:
+        code = re.sub(r"\D", "", dotted.group())
+        rest = text[: dotted.start()] + " " + text[dotted.end() :]
+    tokens = tokenize(rest)[:MOST_WORDS]
+    language = _language(text, [token.text for token in tokens])
+    words = _weighted(rest, tokens, language)
+    return Query(text, code=code, words=words, language=language, tokens=tuple(token.text for token in tokens))
+
+
+def _as_code(text: str) -> str | None:
+    """The digits when the text is a code, in any dots, spaces and length of 2 to 12 digits."""
+    words = [word for word in fold(text).split() if word not in _CODE_WORDS]
+    digits = "".join(words)
+    if words and digits.isdigit() and digits.isascii() and 2 <= len(digits) <= 12:
+        return digits
+    return None
+
+
+def _language(text: str, folded: list[str]) -> str | None:
+    spanish = sum(word in _SPANISH_SIGNS for word in folded) + sum(char in "ñáéíóú¿¡" for char in text.lower())
+    english = sum(word in _ENGLISH_SIGNS for word in folded) + text.lower().count("'s")
+    if spanish == english:
+        return None
+    return "es" if spanish > english else "en"
+
+
+def _weighted(text: str, tokens: list[Token], language: str | None) -> tuple[Word, ...]:
+    words: list[Word] = []
+    seen: set[str] = set()
+    position = 1.0
+    head: int | None = None
+    for token in tokens:
+        if words and token.text in _PURPOSE:
+            position = _AFTER_PURPOSE
+        elif words and token.text in _MATERIAL:
+            position = min(position, _AFTER_MATERIAL)
+        if token.text in STOP_WORDS or token.text in seen:
+            continue
+        seen.add(token.text)
+        weak = token.text in WEAK_WORDS or not token.text.isalpha() or len(token.text) == 1
+        weight = position * (_WEAK if weak else 1.0)
+        if position == 1.0 and not weak:
+            head = len(words)
+        words.append(Word(text[token.start : token.end], token.text, weight, weak))
+    if language == "en" and head is not None and len(words) > 1:
+        words[head] = replace(words[head], weight=words[head].weight * _ENGLISH_HEAD)
+    if words and all(word.weak for word in words):
+        # Nothing else was typed, so these words are what is meant; bare numbers stay weak.
+        words = [replace(word, weight=1.0, weak=False) if word.folded.isalpha() else word for word in words]
+    return tuple(words)
+
+
+def interpret(query: Query, vocabulary: Vocabulary) -> Query:
+    """The query with rarity in its weights and, for words the index does not know, their nearest known forms."""
+    if not vocabulary:
+        return replace(query, words=tuple(replace(word, forms=(Form.of(word.folded),)) for word in query.words))
+    words: list[Word] = []
+    for word in query.words:
+        forms = _forms(word, vocabulary)
+        if not forms:
+            continue
+        known_model = word.weak and not word.folded.isalpha() and not word.folded.isdigit()
+        weight = 0.6 if known_model else word.weight
+        rarity = max(vocabulary.rarity(form.word) for form in forms)
+        words.append(replace(word, forms=forms, weight=weight * (0.3 + 0.7 * rarity)))
+    return replace(query, words=tuple(_with_joined(query, words, vocabulary)))
+
+
+def _forms(word: Word, vocabulary: Vocabulary) -> tuple[Form, ...]:
+    if vocabulary.knows(word.folded):
+        return (Form.of(word.folded),)
+    if word.weak:
+        return ()
+    parts = vocabulary.splits(word.folded)
+    if parts:
+        return tuple(Form.of(part, _SPLIT_QUALITY) for part in parts)
+    return tuple(Form.of(near.word, _FUZZY_QUALITY[near.distance]) for near in vocabulary.similar(word.folded))
+
+
+def _with_joined(query: Query, words: list[Word], vocabulary: Vocabulary) -> list[Word]:
+    """Two neighbours that are one known word when written together ("para brisas") may meet it as well."""
+    for first, second in zip(query.tokens, query.tokens[1:], strict=False):
+        joined = first + second
+        if len(joined) < 5 or joined not in vocabulary.words:
+            continue
+        places = [at for at, word in enumerate(words) if word.folded in (first, second)]
+        form = Form.of(joined, _SPLIT_QUALITY)
+        for at in places:
+            words[at] = replace(words[at], forms=(*words[at].forms, form))
+        if not places:
+            words.append(Word(f"{first} {second}", joined, 1.0, forms=(form,)))
+    return words

@@ -1,0 +1,166 @@
+"""The one ranker: orders candidates by what their evidence and the query have in common, and says why.
+
+It takes nothing from the engine but which lines to look at, so both engines answer alike. A word counts with its
+rarity; it counts most when it, with the query's other words, is the whole of a keyword; official wording counts a
+little less, the wording of parents less again; exact words beat other forms, other forms beat similar words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from sicargabox_core.search.engine import Candidate
+from sicargabox_core.search.evidence import OWN, PARENT, Entry
+from sicargabox_core.search.query import Query, Word
+
+_SOURCE_WEIGHT = {
+    "staff": 1.0,
+    "learned": 1.0,
+    "starter": 0.98,
+    "lexicon": 0.98,
+    "generated": 0.9,
+    OWN: 0.85,
+    PARENT: 0.6,
+    "brand": 0.55,
+}
+_CHAPTER_WEIGHT = 0.2
+# How much of a word's value remains when it is a small part of the entry. Keywords are short and meant whole;
+# official wording names many goods in one breath.
+_PARTIAL_KEYWORD, _PARTIAL_WORDING = 0.3, 0.45
+_OTHER_FORM = 0.9
+_OTHER_LANGUAGE = 0.95
+_WHOLE_PHRASE = 0.12
+_CATCH_ALL = 0.01
+_DEEPER = 0.004
+# Below a quarter of the best hit, or of what a full match would have, a line answers another question.
+_LEAST_OF_BEST = 0.25
+_LEAST = 0.12
+
+
+class Match(NamedTuple):
+    """A word of the query that met an entry. ``read_as`` is the known word it was taken for, if not itself."""
+
+    word: Word
+    entry: Entry
+    value: float
+    read_as: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A line that answers. ``score`` is between 0 and about 1; ``matches`` are the best first."""
+
+    code: str
+    score: float
+    matches: tuple[Match, ...] = ()
+
+
+def rank(query: Query, candidates: Iterable[Candidate]) -> list[Hit]:
+    """The candidates that answer an interpreted query, best first; one line of each heading before a second one."""
+    if query.words:
+        hits = _by_words(query, candidates)
+        hits.sort(key=lambda hit: (-hit.score, hit.code))
+        least = max(_LEAST, hits[0].score * _LEAST_OF_BEST) if hits else 0.0
+        return headings_first([hit for hit in hits if hit.score >= least])
+    if query.code is None:
+        return []
+    found = sorted({candidate.code for candidate in candidates})
+    return headings_first([Hit(code, 1.0 if code == query.code else len(query.code) / len(code)) for code in found])
+
+
+def headings_first(hits: Sequence[Hit]) -> list[Hit]:
+    """The same hits with the best of each heading before any heading's second."""
+    firsts: dict[str, Hit] = {}
+    rest: list[Hit] = []
+    for hit in hits:
+        if firsts.setdefault(hit.code[:4], hit) is not hit:
+            rest.append(hit)
+    return [*firsts.values(), *rest]
+
+
+def _by_words(query: Query, candidates: Iterable[Candidate]) -> list[Hit]:
+    scorer = _Scorer(query)
+    return [hit for candidate in candidates if (hit := scorer.score(candidate)) is not None]
+
+
+class _Scorer:
+    """Scores candidates for one query; what an entry is worth is worked out once, however many lines share it."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._needles = [
+            (number, f" ~{stemmed} ")
+            for number, word in enumerate(query.words)
+            for stemmed in dict.fromkeys(stemmed for form in word.forms for stemmed in form.stems)
+        ]
+        self._full = sum(word.weight for word in query.words) or 1.0
+        self._entries: dict[str, tuple[tuple[int, Match], ...]] = {}
+
+    def score(self, candidate: Candidate) -> Hit | None:
+        """What the query and this line have in common; None when it is nothing."""
+        evidence = candidate.evidence
+        lines: dict[int, set[int]] = {}
+        for number, needle in self._needles:
+            at = evidence.find(needle)
+            while at >= 0:
+                start = evidence.rfind("\n", 0, at) + 1
+                lines.setdefault(start, set()).add(number)
+                at = evidence.find(needle, evidence.index("\n", at))
+        best: dict[int, Match] = {}
+        phrase = 0.0
+        own = False
+        for start, numbers in lines.items():
+            line = evidence[start : evidence.index("\n", start)]
+            matches = self._entries.get(line)
+            if matches is None:
+                matches = self._entries[line] = self._worth(line, numbers)
+            total = 0.0
+            for number, match in matches:
+                total += match.value * self._query.words[number].weight
+                if number not in best or match.value > best[number].value:
+                    best[number] = match
+            if len(matches) > 1:
+                phrase = max(phrase, total)
+            own = own or line.startswith(OWN)
+        if not best:
+            return None
+        score = sum(self._query.words[number].weight * match.value for number, match in best.items()) / self._full
+        score += _WHOLE_PHRASE * phrase / self._full
+        score += _DEEPER * max(len(match.entry.code) - 4 for match in best.values())
+        if own or not evidence.startswith(OWN):
+            # A line that says nothing of its own ("Los demás") is likelier than one that names something else.
+            score += _CATCH_ALL
+        ordered = sorted(best.items(), key=lambda item: -item[1].value * self._query.words[item[0]].weight)
+        return Hit(candidate.code, score, tuple(match for _, match in ordered))
+
+    def _worth(self, line: str, numbers: set[int]) -> tuple[tuple[int, Match], ...]:
+        entry = _parse(line)
+        wording = entry.source in (OWN, PARENT)
+        coverage = min(1.0, len(numbers) / entry.size)
+        partial = _PARTIAL_WORDING if wording else _PARTIAL_KEYWORD
+        weight = _CHAPTER_WEIGHT if entry.source == PARENT and len(entry.code) == 2 else _SOURCE_WEIGHT[entry.source]
+        if self._query.language and entry.language and entry.language != self._query.language:
+            weight *= _OTHER_LANGUAGE
+        weight *= partial + (1 - partial) * coverage
+        return tuple((number, self._match(self._query.words[number], entry, weight)) for number in sorted(numbers))
+
+    def _match(self, word: Word, entry: Entry, weight: float) -> Match:
+        quality, read_as = 0.0, None
+        for form in word.forms:
+            if f" {form.word} " in entry.words:
+                found = form.quality
+            elif any(f" ~{stemmed} " in entry.stems for stemmed in form.stems):
+                found = form.quality * _OTHER_FORM
+            else:
+                continue
+            if found > quality:
+                quality, read_as = found, form.word if form.word != word.folded else None
+        return Match(word, entry, weight * quality, read_as)
+
+
+@lru_cache(maxsize=16384)
+def _parse(line: str) -> Entry:
+    return Entry.parse(line)

@@ -1,0 +1,339 @@
+"""The search that people and programs call: understands the words, asks the engine, ranks, and shows the answer.
+
+Texts, duties and the courier category of an answer are read from SQL, so they are never older than the database, even
+when the index is. When the engine cannot answer, SQL finds the candidates (``fallback``) and the answer says
+``degraded``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Literal, TypedDict
+
+import structlog
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session
+
+from sicargabox_core.catalogue.models import CourierCategory, TariffLine
+from sicargabox_core.db import Database
+from sicargabox_core.errors import DataFault, InvalidInput, Unavailable
+from sicargabox_core.search.documents import plain_wording
+from sicargabox_core.search.engine import MOST_CANDIDATES, Candidate, Filters, Lookup, SearchEngine
+from sicargabox_core.search.explain import Highlight, display_code, highlights, reason
+from sicargabox_core.search.fallback import sql_candidates
+from sicargabox_core.search.query import LONGEST_QUERY, Query, interpret, parse
+from sicargabox_core.search.ranking import Hit, rank
+from sicargabox_core.search.text import fold
+from sicargabox_core.search.vocabulary import Vocabulary
+from sicargabox_core.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+LARGEST_PAGE = 100
+_SHORTEST_CODE = 2
+_SUGGESTED_LINES = 3
+
+Lang = Literal["es", "en"]
+
+
+class Duties(TypedDict):
+    """Percent, exact, as text ("15.00"); null where the tariff says nothing."""
+
+    dai: str | None
+    isc: str | None
+    ispc: str | None
+    isv: str | None
+
+
+class PathStep(TypedDict):
+    """One node above a line."""
+
+    code: str
+    display_code: str
+    description: str
+
+
+class Result(TypedDict):
+    """One line that answers."""
+
+    code: str
+    display_code: str
+    description: str
+    path: list[PathStep]
+    duties: Duties
+    courier_category: str
+    courier_reason: str | None
+    score: float
+    highlights: list[Highlight]
+    reason: str
+
+
+class SearchAnswer(TypedDict):
+    """The answer of ``GET /search``. ``total`` counts all hits, of which a page is shown."""
+
+    query: str
+    total: int
+    took_ms: float
+    engine: str
+    degraded: bool
+    results: list[Result]
+
+
+class Suggestion(TypedDict):
+    """A phrase to search for (``kind`` word), or a line (``kind`` line, with its code)."""
+
+    kind: Literal["word", "line"]
+    text: str
+    language: str
+    code: str | None
+    display_code: str | None
+
+
+class SuggestAnswer(TypedDict):
+    """The answer of ``GET /suggest``."""
+
+    query: str
+    took_ms: float
+    engine: str
+    degraded: bool
+    suggestions: list[Suggestion]
+
+
+def make_engine(settings: Settings) -> SearchEngine:
+    """The engine the settings name. Raises ``InvalidInput`` for one that this release does not have."""
+    if settings.search_url:
+        raise InvalidInput(
+            "no other engine than the embedded one is built in",
+            field="SICARGABOX_SEARCH_URL",
+            remedy="Unset it.",
+        )
+    from sicargabox_core.search.tantivy_engine import TantivyEngine
+
+    return TantivyEngine(settings.data_dir / "search")
+
+
+class SearchService:
+    """Searches and suggestions over one database and one engine; safe to use from many threads."""
+
+    def __init__(self, database: Database, settings: Settings, *, engine: SearchEngine | None = None) -> None:
+        self._database = database
+        self.engine = engine if engine is not None else make_engine(settings)
+
+    def search(
+        self,
+        q: str,
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        category: str | None = None,
+        chapter: str | None = None,
+        lang: str = "es",
+    ) -> SearchAnswer:
+        """Lines that answer ``q``, best first. Raises ``InvalidInput`` for a filter or page that cannot be."""
+        started = time.perf_counter()
+        language = _language(lang)
+        filters = _filters(category, chapter)
+        _check_page(limit, offset)
+        query = parse(q)
+        with self._database.read() as session:
+            found = self._find(session, query, filters)
+            results = _shown(session, found, found.hits[offset : offset + limit], language)
+        return SearchAnswer(
+            query=q[:LONGEST_QUERY],
+            total=len(found.hits),
+            took_ms=round((time.perf_counter() - started) * 1000, 1),
+            engine=found.engine,
+            degraded=found.degraded,
+            results=results,
+        )
+
+    def suggest(self, q: str, *, limit: int = 8, lang: str = "es") -> SuggestAnswer:
+        """Words and lines for a text that is still being typed."""
+        started = time.perf_counter()
+        language = _language(lang)
+        _check_page(limit, 0)
+        query = parse(q)
+        degraded = False
+        suggestions: list[Suggestion] = []
+        typed = fold(q[:LONGEST_QUERY])
+        if not query.empty:
+            words: list[Suggestion] = []
+            if query.code is None:
+                try:
+                    words = [_word(item.text, item.language) for item in self.engine.suggest(typed, limit)]
+                except (Unavailable, DataFault) as error:
+                    log.warning("search.suggest_without_index", error=str(error))
+                    degraded = True
+            lines: list[Suggestion] = []
+            if not degraded:
+                lines = self._suggested_lines(query, words, limit, language)
+            suggestions = [*words[: limit - min(len(lines), _SUGGESTED_LINES)], *lines][:limit]
+        return SuggestAnswer(
+            query=q[:LONGEST_QUERY],
+            took_ms=round((time.perf_counter() - started) * 1000, 1),
+            engine="sql" if degraded else self.engine.name,
+            degraded=degraded,
+            suggestions=suggestions,
+        )
+
+    def _suggested_lines(
+        self, query: Query, words: Sequence[Suggestion], limit: int, language: Lang
+    ) -> list[Suggestion]:
+        """The best lines for the code typed so far, or for the first phrase that completes the words."""
+        wanted = parse(words[0]["text"]) if words else query
+        most = limit if query.code else _SUGGESTED_LINES
+        with self._database.read() as session:
+            found = self._find(session, wanted, Filters())
+            shown = _shown(session, found, found.hits[:most], language)
+        return [
+            Suggestion(
+                kind="line",
+                text=line["description"]
+                if not line["path"]
+                else f"{line['description']} — {line['path'][-1]['description']}",
+                language=language,
+                code=line["code"],
+                display_code=line["display_code"],
+            )
+            for line in shown
+        ]
+
+    def _find(self, session: Session, query: Query, filters: Filters) -> _Found:
+        if query.empty:
+            return _Found(query, [], self.engine.name, degraded=False)
+        try:
+            return self._ask_engine(query, filters)
+        except (Unavailable, DataFault) as error:
+            log.warning("search.degraded", error=str(error))
+            return _Found.of(interpret(query, Vocabulary.empty()), sql_candidates(session, query, filters), "sql", True)
+
+    def _ask_engine(self, query: Query, filters: Filters) -> _Found:
+        understood = interpret(query, self.engine.vocabulary())
+        code = query.code
+        while True:
+            lookup = Lookup(
+                code=code,
+                stems=tuple(
+                    {
+                        stemmed: word.weight * form.quality
+                        for word in understood.words
+                        for form in word.forms
+                        for stemmed in form.stems
+                    }.items()
+                ),
+                phrases=understood.phrases if understood.words else (),
+            )
+            candidates = self.engine.candidates(lookup, MOST_CANDIDATES, filters)
+            # A code that is not in this tariff (another country's last digits, say) leads to the nearest one above.
+            if candidates or code is None or len(code) <= _SHORTEST_CODE or query.words:
+                return _Found.of(understood, candidates, self.engine.name, False, code)
+            code = code[:-1]
+
+
+class _Found:
+    """Ranked hits and how they were found; ``code`` is the code that was looked for in the end."""
+
+    def __init__(self, query: Query, hits: list[Hit], engine: str, *, degraded: bool, code: str | None = None) -> None:
+        self.query, self.hits, self.engine, self.degraded, self.code = query, hits, engine, degraded, code
+
+    @classmethod
+    def of(
+        cls, query: Query, candidates: Sequence[Candidate], engine: str, degraded: bool, code: str | None = None
+    ) -> _Found:
+        return cls(query, rank(query, candidates), engine, degraded=degraded, code=code)
+
+
+_COLUMNS = (
+    TariffLine.code,
+    TariffLine.parent_code,
+    TariffLine.description_es,
+    TariffLine.description_en,
+    TariffLine.dai,
+    TariffLine.isc,
+    TariffLine.ispc,
+    TariffLine.isv,
+    TariffLine.courier_category,
+    TariffLine.courier_reason_es,
+    TariffLine.courier_reason_en,
+)
+
+
+def _shown(session: Session, found: _Found, hits: Sequence[Hit], language: Lang) -> list[Result]:
+    """The page of results with texts from SQL, in one statement; lines that SQL no longer has are left out."""
+    if not hits:
+        return []
+    codes = {hit.code[:length] for hit in hits for length in range(2, len(hit.code) + 1)}
+    rows = session.execute(
+        select(*_COLUMNS).where(TariffLine.code.in_(sorted(codes)), TariffLine.retired_at.is_(None))
+    ).all()
+    nodes = {row.code: row for row in rows}
+    return [_result(found, hit, nodes, language) for hit in hits if hit.code in nodes]
+
+
+def _result(found: _Found, hit: Hit, nodes: dict[str, Row[tuple[object, ...]]], language: Lang) -> Result:
+    node = nodes[hit.code]
+    path: list[PathStep] = []
+    above = node.parent_code
+    while above is not None and above in nodes:
+        path.insert(
+            0, PathStep(code=above, display_code=display_code(above), description=_text(nodes[above], language))
+        )
+        above = nodes[above].parent_code
+    description = _text(node, language)
+    texts = {"description": description, **{f"path.{at}": step["description"] for at, step in enumerate(path)}}
+    reason_es, reason_en = node.courier_reason_es, node.courier_reason_en
+    return Result(
+        code=hit.code,
+        display_code=display_code(hit.code),
+        description=description,
+        path=path,
+        duties=Duties(dai=_percent(node.dai), isc=_percent(node.isc), ispc=_percent(node.ispc), isv=_percent(node.isv)),
+        courier_category=CourierCategory(node.courier_category).value,
+        courier_reason=(reason_en or reason_es) if language == "en" else reason_es,
+        score=round(hit.score, 3),
+        highlights=highlights(hit, texts),
+        reason=reason(hit, language, asked_code=found.query.code, found_code=found.code),
+    )
+
+
+def _text(node: Row[tuple[object, ...]], language: Lang) -> str:
+    return plain_wording((node.description_en or node.description_es) if language == "en" else node.description_es)
+
+
+def _percent(value: Decimal | None) -> str | None:
+    """ "15.00": two decimals, more only where the tariff has them."""
+    if value is None:
+        return None
+    cents = value.quantize(Decimal("0.01"))
+    return str(cents) if cents == value else f"{value.normalize():f}"
+
+
+def _word(text: str, language: str) -> Suggestion:
+    return Suggestion(kind="word", text=text, language=language, code=None, display_code=None)
+
+
+def _language(lang: str) -> Lang:
+    if lang == "es":
+        return "es"
+    if lang == "en":
+        return "en"
+    raise InvalidInput(f"{lang!r} is not a language of ours", field="lang", remedy="Use es or en.")
+
+
+def _filters(category: str | None, chapter: str | None) -> Filters:
+    if category is not None and category not in set(CourierCategory):
+        raise InvalidInput(
+            f"{category!r} is not a courier category", field="category", remedy="Use ALLOWED, RESTRICTED or PROHIBITED."
+        )
+    if chapter is not None and not (len(chapter) == 2 and chapter.isascii() and chapter.isdigit()):
+        raise InvalidInput(f"{chapter!r} is not a chapter", field="chapter", remedy="Use two digits, e.g. 85.")
+    return Filters(category=category, chapter=chapter)
+
+
+def _check_page(limit: int, offset: int) -> None:
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise InvalidInput("out of range", field="limit", remedy=f"Use 1 to {LARGEST_PAGE}.")
+    if offset < 0:
+        raise InvalidInput("must not be negative", field="offset", remedy="Use 0 or more.")

@@ -1,0 +1,534 @@
+"""The embedded engine: tantivy indexes in the data folder, shared by one writer at a time and any number of readers.
+
+    search/
+        pointer.json               which generation serves; replaced atomically, its number only grows
+        write.lock                 held (flock) while a generation changes: it dies with its holder
+        generations/<generation>/  tantivy's files, vocabulary.json, and journal.jsonl while it is being built
+
+Readers look at the pointer's file status before every query (a microsecond) and open what it names; an open generation
+stays readable after its files are deleted, since they are mapped into memory. A crash at any point leaves the pointer
+naming a whole generation; folders it does not name are removed by the next rebuild.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import structlog
+import tantivy
+
+from sicargabox_core.errors import DataFault, InvalidInput, TaskFailed, Unavailable
+from sicargabox_core.search.document import TariffDocument
+from sicargabox_core.search.engine import (
+    MOST_CANDIDATES,
+    Candidate,
+    Completion,
+    EngineStatus,
+    Filters,
+    Lookup,
+    OnProgress,
+    Publish,
+    Replaced,
+)
+from sicargabox_core.search.evidence import OWN, PARENT, Entry, encode, phrase_key
+from sicargabox_core.search.text import fold
+from sicargabox_core.search.vocabulary import Vocabulary, VocabularyBuilder
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+# tantivy's least is 15 MB a thread. 64 MB hold the whole tariff in one segment; memory stays flat for longer ones.
+_BUILD_HEAP = 64_000_000
+_UPDATE_HEAP = 15_000_000
+_LOCK_SECONDS = 30.0
+_LOCK_POLL = 0.02
+_OPEN_ATTEMPTS = 5
+_GENERATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_POINTER, _VOCABULARY, _JOURNAL = "pointer.json", "vocabulary.json", "journal.jsonl"
+_MOST_COMPLETIONS = 3000
+_LONGEST_COMPLETION = 60
+_SEPARATOR = "\x1f"
+# Weights that decide only which lines are fetched, never their order on the page.
+_PHRASE, _TERM, _OWN, _PARENT = 6.0, 3.0, 2.0, 0.7
+
+
+@dataclasses.dataclass(frozen=True)
+class Pointer:
+    """What ``pointer.json`` says. ``number`` rises with every change of what readers see."""
+
+    number: int
+    generation: str
+    previous: str | None
+    documents: int
+    built_at: str
+    seconds: float
+    proof: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Open:
+    """A generation as one reader sees it; a later commit does not change it."""
+
+    stamp: tuple[int, int, int]
+    pointer: Pointer
+    index: tantivy.Index
+    searcher: tantivy.Searcher
+    vocabulary: Vocabulary
+
+
+class TantivyEngine:
+    """See ``engine.SearchEngine``; one object per process, safe to use from many threads."""
+
+    name = "tantivy"
+
+    def __init__(self, folder: Path) -> None:
+        """Opens nothing yet: the folder may not exist before the first rebuild."""
+        self._folder = folder
+        self._generations = folder / "generations"
+        self._mutex = threading.Lock()
+        self._open: _Open | None = None
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+    def rebuild(
+        self, documents: Iterable[TariffDocument], *, generation: str, on_progress: OnProgress, publish: Publish
+    ) -> int:
+        """See ``engine.SearchEngine.rebuild``."""
+        started = time.monotonic()
+        place = self._begin(generation)
+        try:
+            index = tantivy.Index(_schema(), path=str(place))
+            count, vocabulary = _fill(index, documents, on_progress)
+            _prove(index, count)
+            with self._write_lock():
+                held = count + _replay(index, place / _JOURNAL, vocabulary)
+                _prove(index, held)
+                _write_durably(place / _VOCABULARY, vocabulary.to_json())
+                now = self._pointer()
+                with publish():
+                    self._point(
+                        Pointer(
+                            number=(now.number if now else 0) + 1,
+                            generation=generation,
+                            previous=now.generation if now else None,
+                            documents=held,
+                            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                            seconds=round(time.monotonic() - started, 2),
+                            proof=f"{count} documents given, {count} held",
+                        )
+                    )
+                self._remove_unnamed()
+        except BaseException as error:
+            pointer = self._pointer()
+            if pointer is None or pointer.generation != generation:
+                shutil.rmtree(place, ignore_errors=True)
+            if isinstance(error, OSError | ValueError):
+                raise self._unwritable(error) from error
+            raise
+        return held
+
+    def _unwritable(self, error: Exception) -> Unavailable:
+        return Unavailable(
+            f"the index could not be written: {error}", remedy=f"Look at free space and rights of {self._folder}."
+        )
+
+    def _begin(self, generation: str) -> Path:
+        """An empty folder that updates are journalled into from now on; leftovers of crashed builds go first."""
+        if not _GENERATION.fullmatch(generation):
+            raise InvalidInput(
+                "not a name for a generation", field="generation", remedy="Use letters, digits, dots and dashes."
+            )
+        with self._write_lock():
+            pointer = self._pointer()
+            if pointer and generation == pointer.generation:
+                raise TaskFailed(f"generation {generation} is serving already")
+            self._remove_unnamed()
+            place = self._generations / generation
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            (place / _JOURNAL).touch()
+            return place
+
+    def replace(self, codes: Sequence[str], documents: Iterable[TariffDocument]) -> Replaced:
+        """See ``engine.SearchEngine.replace``."""
+        with self._write_lock():
+            fresh = list(documents)
+            for name in self._building():
+                _append_durably(
+                    self._generations / name / _JOURNAL,
+                    json.dumps({"codes": list(codes), "documents": [item.model_dump_json() for item in fresh]}) + "\n",
+                )
+            pointer = self._pointer()
+            if pointer is None:
+                return Replaced(0, 0)
+            place = self._generations / pointer.generation
+            try:
+                index = _open_index(place)
+                vocabulary = _read_vocabulary(place)
+                removed = _write_documents(index, codes, fresh, vocabulary)
+                _write_durably(place / _VOCABULARY, vocabulary.to_json())
+                held = index.searcher().num_docs
+                self._point(dataclasses.replace(pointer, number=pointer.number + 1, documents=held))
+            except (OSError, ValueError) as error:
+                raise self._unwritable(error) from error
+            return Replaced(updated=len(fresh), deleted=len(removed - {document.code for document in fresh}))
+
+    def _remove_unnamed(self) -> None:
+        """Removes every generation but the serving and the previous one. Only under the write lock."""
+        pointer = self._pointer()
+        named = {pointer.generation, pointer.previous} if pointer else set()
+        for place in self._generations.iterdir():
+            if place.name in named:
+                (place / _JOURNAL).unlink(missing_ok=True)
+            else:
+                shutil.rmtree(place, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _write_lock(self) -> Iterator[None]:
+        try:
+            self._generations.mkdir(parents=True, exist_ok=True)
+            handle = (self._folder / "write.lock").open("w")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with handle:
+            deadline = time.monotonic() + _LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise Unavailable(
+                            f"another process has been writing the index for {_LOCK_SECONDS:.0f} s"
+                        ) from error
+                    time.sleep(_LOCK_POLL)
+            yield
+
+    def _point(self, pointer: Pointer) -> None:
+        _write_durably(self._folder / _POINTER, json.dumps(vars(pointer), indent=1))
+
+    def _pointer(self) -> Pointer | None:
+        try:
+            return Pointer(**json.loads((self._folder / _POINTER).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise DataFault("the index's pointer cannot be read", remedy="Rebuild the index.") from error
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+    def vocabulary(self) -> Vocabulary:
+        """See ``engine.SearchEngine.vocabulary``."""
+        return self._current().vocabulary
+
+    def candidates(self, lookup: Lookup, limit: int, filters: Filters) -> list[Candidate]:
+        """See ``engine.SearchEngine.candidates``."""
+        current = self._current()
+        query = _tantivy_query(current.index.schema, lookup, filters)
+        if query is None:
+            return []
+        found = current.searcher.search(query, limit=min(limit, MOST_CANDIDATES), count=False)
+        documents = [current.searcher.doc(address) for _, address in found.hits]
+        return [Candidate(_text(item, "code"), bytes(item.get_first("evidence") or b"").decode()) for item in documents]
+
+    def suggest(self, prefix: str, limit: int) -> list[Completion]:
+        """See ``engine.SearchEngine.suggest``."""
+        if not prefix:
+            return []
+        current = self._current()
+        terms = current.searcher.terms_with_prefix("completions", prefix, limit=_MOST_COMPLETIONS)
+        found: dict[str, tuple[tuple[int, int, int], Completion]] = {}
+        for term, lines in terms:
+            folded, text, language = term.split(_SEPARATOR)
+            # Short phrases first: they are the general words; among equals the one that leads to more lines.
+            order = (folded.count(" "), -lines, len(text))
+            if folded not in found or order < found[folded][0]:
+                found[folded] = (order, Completion(text, language, lines))
+        return [completion for _, completion in sorted(found.values(), key=lambda item: item[0])[:limit]]
+
+    def status(self) -> EngineStatus:
+        """See ``engine.SearchEngine.status``."""
+        try:
+            current = self._current()
+        except (Unavailable, DataFault) as error:
+            return EngineStatus(self.name, ready=False, building=self._building(), problem=str(error))
+        pointer = current.pointer
+        place = self._generations / pointer.generation
+        return EngineStatus(
+            self.name,
+            ready=True,
+            documents=current.searcher.num_docs,
+            size=sum(item.stat().st_size for item in place.glob("*") if item.is_file()),
+            generation=pointer.generation,
+            previous=pointer.previous,
+            number=pointer.number,
+            built_at=pointer.built_at,
+            seconds=pointer.seconds,
+            proof=pointer.proof,
+            building=self._building(),
+        )
+
+    def hashes(self) -> Iterator[tuple[str, str]]:
+        """See ``engine.SearchEngine.hashes``."""
+        searcher = self._current().searcher
+        if searcher.num_docs:
+            found = searcher.search(tantivy.Query.all_query(), limit=searcher.num_docs, count=False)
+            for _, address in found.hits:
+                document = searcher.doc(address)
+                yield _text(document, "code"), _text(document, "hash")
+
+    def _building(self) -> list[str]:
+        """Generations that are being built, or were when their builder died."""
+        pointer = self._pointer()
+        names = sorted(journal.parent.name for journal in self._generations.glob(f"*/{_JOURNAL}"))
+        return [name for name in names if pointer is None or name != pointer.generation]
+
+    def _current(self) -> _Open:
+        """The serving generation, opened anew when the pointer has changed since the last look."""
+        stamp = self._stamp()
+        known = self._open
+        if known is not None and known.stamp == stamp:
+            return known
+        with self._mutex:
+            known = self._open
+            for attempt in range(_OPEN_ATTEMPTS):
+                stamp = self._stamp()
+                if known is not None and known.stamp == stamp:
+                    return known
+                pointer = self._pointer()
+                if pointer is None:
+                    break
+                place = self._generations / pointer.generation
+                try:
+                    index = _open_index(place)
+                    vocabulary = _read_vocabulary(place)
+                except (OSError, ValueError, DataFault) as error:
+                    # Two swaps since the pointer was read have removed what it named: look again.
+                    log.info("search.reopen", generation=pointer.generation, attempt=attempt, error=str(error))
+                    continue
+                self._open = _Open(stamp, pointer, index, index.searcher(), vocabulary)
+                return self._open
+        raise Unavailable("there is no search index that can be opened", remedy="Rebuild the index.")
+
+    def _stamp(self) -> tuple[int, int, int]:
+        try:
+            status = os.stat(self._folder / _POINTER)  # noqa: PTH116  # on every query's path; Path.stat costs twice
+        except FileNotFoundError as error:
+            raise Unavailable("there is no search index yet", remedy="Rebuild the index.") from error
+        except OSError as error:
+            raise Unavailable(f"the search index cannot be read: {error}", remedy="Look at the data folder.") from error
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=1)
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    for name in ("code", "hash"):
+        builder.add_text_field(name, stored=True, tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("category", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("above", tokenizer_name="whitespace", index_option="basic")
+    for name in ("terms", "own", "parents"):
+        builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
+    for name in ("phrases", "completions"):
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    builder.add_bytes_field("evidence", stored=True)
+    return builder.build()
+
+
+@lru_cache(maxsize=16384)
+def _read_entry(line: str) -> tuple[Entry, str, str, frozenset[str], frozenset[str]]:
+    """A line's entry with what the index makes of it: stems, phrase key, and words and stems as sets."""
+    entry = Entry.parse(line)
+    stemmed = entry.stems.replace("~", "").strip()
+    return entry, stemmed, phrase_key(entry), frozenset(entry.words.split()), frozenset(stemmed.split())
+
+
+def _as_tantivy(document: TariffDocument) -> tuple[tantivy.Document, set[str], set[str]]:
+    evidence = encode(document)
+    stored = tantivy.Document()
+    stored.add_text("code", document.code)
+    stored.add_text("hash", document.content_hash())
+    stored.add_text("category", document.courier_category)
+    stored.add_text("above", " ".join(document.code[:length] for length in range(2, len(document.code) + 1)))
+    stored.add_bytes("evidence", evidence.encode())
+    fields: dict[str, list[str]] = {"terms": [], "own": [], "parents": []}
+    phrases: dict[str, None] = {}
+    completions: dict[str, None] = {}
+    words: set[str] = set()
+    stem_forms: set[str] = set()
+    for line in evidence.splitlines():
+        entry, stemmed, key, entry_words, entry_stems = _read_entry(line)
+        words |= entry_words
+        stem_forms |= entry_stems
+        name = {OWN: "own", PARENT: "parents"}.get(entry.source, "terms")
+        fields[name].append(stemmed)
+        phrases[key] = None
+        if name == "terms" and len(entry.text) <= _LONGEST_COMPLETION:
+            completions[_SEPARATOR.join((fold(entry.text), entry.text, entry.language))] = None
+    for name, texts in fields.items():
+        stored.add_text(name, " ".join(texts))
+    for key in phrases:
+        stored.add_text("phrases", key)
+    for completion in completions:
+        stored.add_text("completions", completion)
+    return stored, words, stem_forms
+
+
+def _fill(index: tantivy.Index, documents: Iterable[TariffDocument], on_progress: OnProgress) -> tuple[int, Vocabulary]:
+    writer = index.writer(heap_size=_BUILD_HEAP, num_threads=1)
+    builder = VocabularyBuilder()
+    count = 0
+    try:
+        on_progress(0)
+        for document in documents:
+            stored, words, stem_forms = _as_tantivy(document)
+            builder.add(document.heading, words, stem_forms)
+            writer.add_document(stored)
+            count += 1
+            if count % BATCH == 0:
+                on_progress(count)
+        if count == 0:
+            raise TaskFailed("there is no tariff line that can be declared", remedy="Import a tariff first.")
+        writer.commit()
+    except BaseException:
+        writer.rollback()
+        raise
+    finally:
+        writer.wait_merging_threads()
+    on_progress(count)
+    return count, builder.build()
+
+
+def _replay(index: tantivy.Index, journal: Path, vocabulary: Vocabulary) -> int:
+    """Writes the updates that came while the generation was being built; returns by how much its documents grew."""
+    growth = 0
+    with journal.open(encoding="utf-8") as lines:
+        for line in lines:
+            update = json.loads(line)
+            documents = [TariffDocument.model_validate_json(text) for text in update["documents"]]
+            growth += len(documents) - len(_write_documents(index, update["codes"], documents, vocabulary))
+    return growth
+
+
+def _prove(index: tantivy.Index, count: int) -> None:
+    index.reload()
+    held = index.searcher().num_docs
+    if held != count:
+        raise TaskFailed(f"the new index holds {held} documents of {count}; the old one stays in service")
+
+
+def _write_documents(
+    index: tantivy.Index, codes: Sequence[str], documents: Sequence[TariffDocument], vocabulary: Vocabulary
+) -> set[str]:
+    """Replaces what is at or below ``codes``; returns the codes of the documents that were there before."""
+    replaced = list(dict.fromkeys([*codes, *(document.code for document in documents)]))
+    searcher = index.searcher()
+    below = tantivy.Query.term_set_query(index.schema, "above", replaced)
+    found = searcher.search(below, limit=max(1, searcher.num_docs), count=False)
+    removed = {_text(searcher.doc(address), "code") for _, address in found.hits}
+    writer = index.writer(heap_size=_UPDATE_HEAP, num_threads=1)
+    try:
+        for code in replaced:
+            writer.delete_documents_by_term("above", code)
+        for document in documents:
+            stored, words, stem_forms = _as_tantivy(document)
+            # A word new to the index must not be taken for a slip; how rare it is the next rebuild counts anew.
+            for word in words:
+                vocabulary.words.setdefault(word, 1)
+            for form in stem_forms:
+                vocabulary.stems.setdefault(form, 1)
+            writer.add_document(stored)
+        writer.commit()
+    except BaseException:
+        writer.rollback()
+        raise
+    finally:
+        writer.wait_merging_threads()
+    index.reload()
+    return removed
+
+
+def _tantivy_query(schema: tantivy.Schema, lookup: Lookup, filters: Filters) -> tantivy.Query | None:
+    def term(field: str, value: str, boost: float) -> tuple[tantivy.Occur, tantivy.Query]:
+        query = tantivy.Query.term_query(schema, field, value, index_option="freq" if field in _COUNTED else "basic")
+        return tantivy.Occur.Should, tantivy.Query.boost_query(query, boost)
+
+    def must(field: str, value: str) -> tuple[tantivy.Occur, tantivy.Query]:
+        query = tantivy.Query.term_query(schema, field, value, index_option="basic")
+        return tantivy.Occur.Must, tantivy.Query.const_score_query(query, 0.0)
+
+    wanted = [term("phrases", phrase, _PHRASE * (1 + phrase.count(" "))) for phrase in lookup.phrases]
+    for stemmed, weight in lookup.stems:
+        wanted.append(term("terms", stemmed, _TERM * weight))
+        wanted.append(term("own", stemmed, _OWN * weight))
+        wanted.append(term("parents", stemmed, _PARENT * weight))
+    clauses: list[tuple[tantivy.Occur, tantivy.Query]] = []
+    if wanted:
+        clauses.append((tantivy.Occur.Must, tantivy.Query.boolean_query(wanted)))
+    if lookup.code:
+        clauses.append(must("above", lookup.code))
+    if not clauses:
+        return None
+    if filters.category:
+        clauses.append(must("category", filters.category))
+    if filters.chapter:
+        clauses.append(must("above", filters.chapter))
+    return tantivy.Query.boolean_query(clauses)
+
+
+_COUNTED = frozenset({"terms", "own", "parents"})
+
+
+def _open_index(place: Path) -> tantivy.Index:
+    index = tantivy.Index.open(str(place))
+    index.config_reader(reload_policy="manual")
+    index.reload()
+    return index
+
+
+def _read_vocabulary(place: Path) -> Vocabulary:
+    return Vocabulary.from_json((place / _VOCABULARY).read_text(encoding="utf-8"))
+
+
+def _text(document: tantivy.Document, field: str) -> str:
+    value: Any = document.get_first(field)
+    if not isinstance(value, str):
+        raise DataFault(f"a stored document has no {field}", remedy="Rebuild the index.")
+    return value
+
+
+def _write_durably(path: Path, text: str) -> None:
+    """Replaces a file in one step: after a crash it is the old one or the new one, whole."""
+    temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _append_durably(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

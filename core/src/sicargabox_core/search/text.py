@@ -1,0 +1,118 @@
+"""How words are read: folding, tokens and light stems, the same for documents, queries and every engine.
+
+Stems are deliberately light. The full Snowball stemmers join words that mean different goods (``celular`` with
+``célula``, ``organizer`` with ``organ``), and in a tariff that leads from phones to cellular plastics; plural and
+gender are what people really vary.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import NamedTuple
+
+# A word: letters and digits; an apostrophe or a decimal point inside keeps it one word until it is folded.
+_WORD = re.compile(r"[^\W_]+")
+_POSSESSIVE = re.compile(r"[’'`´](?=[sS]\b)")
+_JOINER = re.compile(r"(?<=[^\W_])[-/.](?=[^\W_])")
+
+# Words without meaning of their own for goods. "sin" stays a word: "sin hilos", "sin alcohol".
+STOP_WORDS = frozenset(
+    """
+    a al algo ante cada como con cual cuales de del desde donde e el ella ellas ellos en entre es esta este esto estos
+    estas etc ha la las le les lo los mas mi mis muy ni o otra otras otro otros para pero por que se segun si su sus
+    tal tales tipo todo todos toda todas tu tus u un una unas uno unos y ya demas demás aun incluso incluidos incluidas
+    an and any are as at be been by for from has have in into is it its my nesoi of on or other others our so than that
+    the their them these this those to was were which whether with your
+    """.split()
+)
+
+
+class Token(NamedTuple):
+    """A folded word and where it stands in the original text."""
+
+    text: str
+    start: int
+    end: int
+
+
+@lru_cache(maxsize=65536)
+def fold_word(word: str) -> str:
+    """One word in lower case without accents; ``ñ`` becomes ``n``, as people type it abroad."""
+    if word.isascii():
+        return word.lower()
+    decomposed = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(char for char in decomposed if not unicodedata.combining(char))
+
+
+def fold(text: str) -> str:
+    """The text as words in lower case without accents, single spaces between them; digits are kept."""
+    return " ".join(token.text for token in tokenize(text))
+
+
+def tokenize(text: str) -> list[Token]:
+    """The words of a text in order; punctuation, dashes and possessive endings separate or vanish."""
+    found: list[Token] = []
+    for match in _WORD.finditer(text):
+        word, start = match.group(), match.start()
+        if word in ("s", "S") and found and start == found[-1].end + 1 and _POSSESSIVE.match(text, start - 1):
+            continue
+        found.append(Token(fold_word(word), start, match.end()))
+    return found
+
+
+def joined_words(text: str) -> list[str]:
+    """Hyphenated words written together (``usb-c`` → ``usbc``, ``t-shirt`` → ``tshirt``), folded."""
+    if not _JOINER.search(text):
+        return []
+    return [
+        fold_word(_JOINER.sub("", part.strip("-/.,;:()")))
+        for part in text.split()
+        if _JOINER.search(part) and _JOINER.sub("", part.strip("-/.,;:()")).isalnum()
+    ]
+
+
+@lru_cache(maxsize=65536)
+def stem(word: str, language: str) -> str:
+    """The light stem of a folded word, by the rules of ``es`` or ``en``; any other language leaves it as it is."""
+    if language == "es":
+        return _stem_es(word)
+    if language == "en":
+        return _stem_en(word)
+    return word
+
+
+@lru_cache(maxsize=65536)
+def stems(word: str) -> tuple[str, ...]:
+    """The stems a word may have when its language is not known, without doubles."""
+    spanish, english = _stem_es(word), _stem_en(word)
+    return (spanish,) if spanish == english else (spanish, english)
+
+
+def _stem_es(word: str) -> str:
+    if len(word) < 4 or not word.isalpha():
+        return word
+    if word.endswith("ces") and len(word) > 4:
+        return word[:-3] + "z"
+    if word.endswith("s") and word[-2] in "aeo":
+        word = word[:-2] if word[-2] == "e" and word[-3] not in "aeiou" else word[:-1]
+    elif word.endswith("s") and word[-2] in "iu" and len(word) > 4:
+        return word
+    if len(word) >= 4 and word[-1] in "aeo":
+        word = word[:-1]
+        if word[-1] == "c":  # dulce, dulces, as luz, luces
+            word = word[:-1] + "z"
+    return word
+
+
+def _stem_en(word: str) -> str:
+    if len(word) < 4 or not word.isalpha() or not word.endswith("s"):
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("sses", "xes", "ches", "shes", "zzes")):
+        return word[:-2]
+    if word.endswith(("ss", "us", "is")):
+        return word
+    return word[:-1]
