@@ -7,7 +7,6 @@ feeds the children.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -26,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sicargabox_core.errors import NotFound
 from sicargabox_core.observability import configure_logging
 from sicargabox_core.redis_server import Db, connect
-from sicargabox_core.tasks import lifecycle, store
+from sicargabox_core.tasks import lifecycle, presence, store
 from sicargabox_core.tasks.rows import STARTED, tasks
 
 if TYPE_CHECKING:
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PRESENCE_SECONDS = 5
-PRESENCE_TTL_SECONDS = 15
-WORKERS_KEY = "sicargabox:workers"
-WORKER_KEY_PREFIX = "sicargabox:worker:"
 REVOKED_BY = "celery"
 
 
@@ -173,7 +168,7 @@ def release_claims(runtime: WorkerRuntime) -> list[str]:
 
 # --- presence --------------------------------------------------------------------------------------------------------
 def _presence_step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
-    class Presence(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    class PresenceStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
         """Says every few seconds, from the consumer's own event loop, that this worker takes messages from its queues.
 
         From that loop and no thread of its own, so that a worker that lives but consumes nothing falls silent.
@@ -183,18 +178,17 @@ def _presence_step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
 
         def __init__(self, consumer: Any, **options: Any) -> None:
             self._timer: Any = None
-            self._redis = connect(runtime.settings, Db.CACHE, timeout=0.5)
+            self._redis = connect(runtime.settings, Db.BROKER, timeout=0.5)
             super().__init__(consumer, **options)
 
         def start(self, consumer: Any) -> None:
-            value = json.dumps(
-                {
-                    "queues": sorted(queue.name for queue in consumer.task_consumer.queues),
-                    "concurrency": consumer.pool.num_processes,
-                }
+            words = presence.Presence(
+                worker=runtime.worker,
+                queues=tuple(sorted(queue.name for queue in consumer.task_consumer.queues)),
+                concurrency=consumer.pool.num_processes,
             )
-            self._tell(value)
-            self._timer = consumer.timer.call_repeatedly(PRESENCE_SECONDS, self._tell, (value,))
+            self._tell(words)
+            self._timer = consumer.timer.call_repeatedly(presence.SECONDS_BETWEEN, self._tell, (words,))
 
         def stop(self, _consumer: Any) -> None:
             if self._timer is not None:
@@ -204,13 +198,10 @@ def _presence_step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
         def shutdown(self, consumer: Any) -> None:
             self.stop(consumer)
             with contextlib.suppress(RedisError):
-                self._redis.delete(WORKER_KEY_PREFIX + runtime.worker)
+                presence.forget(self._redis, runtime.worker)
 
-        def _tell(self, value: str) -> None:
-            with contextlib.suppress(RedisError), self._redis.pipeline(transaction=False) as pipe:
-                pipe.sadd(WORKERS_KEY, runtime.worker)
-                pipe.expire(WORKERS_KEY, 10 * PRESENCE_TTL_SECONDS)
-                pipe.setex(WORKER_KEY_PREFIX + runtime.worker, PRESENCE_TTL_SECONDS, value)
-                pipe.execute()
+        def _tell(self, words: presence.Presence) -> None:
+            with contextlib.suppress(RedisError):
+                presence.tell(self._redis, words)
 
-    return Presence
+    return PresenceStep

@@ -37,7 +37,7 @@ REQUEST_ID = "request_id"
 
 
 class Publishable(Protocol):
-    """What a message is made of; ``store.TaskView`` is one."""
+    """What a message is made of; ``store.TaskView`` and ``store.Hint`` are such."""
 
     @property
     def id(self) -> str: ...
@@ -47,6 +47,8 @@ class Publishable(Protocol):
     def queue(self) -> str: ...
     @property
     def published_at(self) -> datetime | None: ...
+    @property
+    def request_id(self) -> str | None: ...
 
 
 class Publisher:
@@ -182,6 +184,6 @@ def _headers(task: Publishable) -> dict[str, Any]:
     if task.published_at is not None:
         headers[PUBLISHED_AT] = round(task.published_at.timestamp() * 1000)
     # For people who look into a queue; the worker itself reads it from the row.
-    if request_id := getattr(task, "request_id", None):
-        headers[REQUEST_ID] = request_id
+    if task.request_id:
+        headers[REQUEST_ID] = task.request_id
     return headers

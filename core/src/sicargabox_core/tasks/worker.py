@@ -254,22 +254,9 @@ def _finish(
     result: dict[str, Any],
     failure: BaseException | None,
 ) -> _Ended:
-    """Commits the end; tries again while the database is away and the lease is ours, since the work is done."""
     if isinstance(failure, AttemptLost):
         return _Ended("FENCED")
-    while True:
-        try:
-            transition = _commit(runtime, context, claim, result, failure)
-            break
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            if time.monotonic() + FINISH_RETRY_SECONDS >= held_until:
-                raise
-            log.warning("the end could not be committed yet", error=str(error))
-            time.sleep(FINISH_RETRY_SECONDS)
-        except Exception as error:  # an effect or the result does not fit: the outcome of the task
-            if failure is not None:
-                raise
-            failure = error
+    transition, failure = _commit_while_held(runtime, context, claim, held_until, result, failure)
     if not transition:
         log.warning("the end of an attempt that lost its row was dropped", attempt=claim.attempt)
         return _Ended("FENCED")
@@ -282,6 +269,29 @@ def _finish(
     if state is State.STARTED:
         return _Ended("PARENT", result)
     return _Ended(state.value, result)
+
+
+def _commit_while_held(
+    runtime: WorkerRuntime,
+    context: TaskContext,
+    claim: lifecycle.Claim,
+    held_until: float,
+    result: dict[str, Any],
+    failure: BaseException | None,
+) -> tuple[lifecycle.Transition, BaseException | None]:
+    """Commits the end; tries again while the database is away and the lease is ours, since the work is done."""
+    while True:
+        try:
+            return _commit(runtime, context, claim, result, failure), failure
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            if time.monotonic() + FINISH_RETRY_SECONDS >= held_until:
+                raise
+            log.warning("the end could not be committed yet", error=str(error))
+            time.sleep(FINISH_RETRY_SECONDS)
+        except Exception as error:  # an effect or the result does not fit: the outcome of the task
+            if failure is not None:
+                raise
+            failure = error
 
 
 class _Refused(Exception):

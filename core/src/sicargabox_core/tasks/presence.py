@@ -1,0 +1,67 @@
+"""Which workers listen: each says so in Redis every few seconds, and falls silent by a TTL when it dies.
+
+No clock is compared, so hosts may disagree about the time. It is for people and figures only; no decision about a
+task depends on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+SECONDS_BETWEEN = 5
+TTL_SECONDS = 15
+_NAMES = "sicargabox:workers"
+_PREFIX = "sicargabox:worker:"
+
+
+@dataclass(frozen=True)
+class Presence:
+    """A worker that takes messages: its name, its queues and how many tasks it runs at once."""
+
+    worker: str
+    queues: tuple[str, ...]
+    concurrency: int
+
+
+def tell(client: redis.Redis, presence: Presence) -> None:
+    """Says that this worker takes messages, for the next 15 s. Raises ``RedisError``."""
+    value = json.dumps({"queues": presence.queues, "concurrency": presence.concurrency})
+    with client.pipeline(transaction=False) as pipe:
+        pipe.sadd(_NAMES, presence.worker)
+        pipe.expire(_NAMES, 10 * TTL_SECONDS)
+        pipe.setex(_PREFIX + presence.worker, TTL_SECONDS, value)
+        pipe.execute()
+
+
+def forget(client: redis.Redis, worker: str) -> None:
+    """Says that this worker takes no more messages. Raises ``RedisError``."""
+    client.delete(_PREFIX + worker)
+
+
+def workers(client: redis.Redis) -> list[Presence]:
+    """The workers that spoke within the last 15 s, by name. Raises ``RedisError``."""
+    answer: Any = client.smembers(_NAMES)
+    names = sorted(name.decode(errors="replace") for name in answer)
+    if not names:
+        return []
+    values: Any = client.mget([_PREFIX + name for name in names])
+    gone = [name for name, value in zip(names, values, strict=True) if value is None]
+    if gone:
+        client.srem(_NAMES, *gone)
+    return list(_present(zip(names, values, strict=True)))
+
+
+def _present(told: Iterable[tuple[str, bytes | None]]) -> Iterable[Presence]:
+    for name, value in told:
+        if value is None:
+            continue
+        try:
+            words = json.loads(value)
+            yield Presence(name, tuple(map(str, words["queues"])), int(words["concurrency"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # another release's words
