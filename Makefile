@@ -61,9 +61,7 @@ lock: $(VENV)/dev.stamp ## Lock requirements/*.in into *.txt (LOCKFLAGS=--upgrad
 # ── The environment ──────────────────────────────────────────────────────────────────────────────────────────────
 # A stamp says with which locks .venv was filled; it is made anew only when they change.
 
-# pip compiles on one core only: left out there and done on all cores, a first install takes 30 s instead of 35 s.
-INSTALL := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --no-compile
-COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
+INSTALL := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
 EDITABLE := $(PACKAGES:%=--editable %)
 
 $(VENV)/bin/python:
@@ -76,12 +74,10 @@ $(VENV)/run.stamp: requirements/run.txt $(PYPROJECTS) | $(VENV)/bin/python
 	@echo "Installing what SicargaBox needs into $(VENV) …"
 	@$(INSTALL) --require-hashes -r requirements/run.txt
 	@$(INSTALL) --no-build-isolation --no-deps $(EDITABLE)
-	@$(COMPILE)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt $(PYPROJECTS) | $(VENV)/bin/python
 	@echo "Installing what development needs into $(VENV) …"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@$(INSTALL) --no-build-isolation --no-deps $(EDITABLE)
-	@$(COMPILE)
 	@touch $@ $(VENV)/run.stamp
