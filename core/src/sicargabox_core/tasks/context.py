@@ -86,9 +86,12 @@ class TaskContext:
         if self._cancelled.is_set():
             raise TaskCancelled
 
-    def submit(self, spec: TaskSpec[Any, Any], payload: Payload) -> None:
-        """Makes a child task. Children are inserted when this task ends, and it is not over before all of them are."""
-        self.children.append(lifecycle.Child(spec=spec, payload=payload))
+    def submit(self, spec: TaskSpec[Any, Any], payload: Payload, *, size: int | None = None) -> None:
+        """Makes a child task. Children are inserted when this task ends, and it is not over before all of them are.
+
+        ``size`` is what the child's progress will count up to: the parent's bar is right before the child starts.
+        """
+        self.children.append(lifecycle.Child(spec=spec, payload=payload, size=size))
 
     def effects(self, write: Callable[[Session], None]) -> None:
         """Has ``write`` run in the short transaction that ends this task: both are committed, or neither.
