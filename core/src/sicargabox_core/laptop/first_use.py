@@ -14,7 +14,7 @@ from sicargabox_core.accounts.models import Role, User
 from sicargabox_core.accounts.users import create_user
 from sicargabox_core.catalogue.starter_catalogue import load_starter
 from sicargabox_core.db import Database, migrate
-from sicargabox_core.search.engine import make_engine
+from sicargabox_core.search.service import make_engine
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks.contracts import REBUILD_INDEX, RebuildIndex
 from sicargabox_core.tasks.store import submit
@@ -48,7 +48,7 @@ def _first_administrator(database: Database) -> str | None:
 
 def rebuild_if_no_index(database: Database, settings: Settings) -> str | None:
     """Asks for a rebuild when nothing can be searched yet; returns the task's id."""
-    if make_engine(settings).status().generation is not None:
+    if make_engine(settings).status().ready:
         return None
     with database.write() as session:
-        return str(submit(session, REBUILD_INDEX, RebuildIndex(), initiated_by=_ACTOR).task.id)
+        return submit(session, REBUILD_INDEX, RebuildIndex(), initiated_by=_ACTOR).task.id
