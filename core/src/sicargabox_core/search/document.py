@@ -29,16 +29,24 @@ class Step(_Frozen):
 
 
 class Term(_Frozen):
-    """A word or short phrase that leads to the line; ``code`` is where it hangs, the line itself or a node above.
-
-    ``note`` explains it to people, e.g. the goods a brand is known for ("es|en").
-    """
+    """A word or short phrase for goods; ``note`` explains it, e.g. the goods a brand is known for ("es|en")."""
 
     text: str
     language: str
     source: TermSource
-    code: str
     note: str = ""
+
+
+class TermGroup(_Frozen):
+    """The terms that hang on one code: the line itself or a node above it. All lines below share the object."""
+
+    code: str
+    terms: tuple[Term, ...]
+
+    def __hash__(self) -> int:
+        # Groups are keys of caches, asked for once per line of the tariff: hashing every term took longer than
+        # the work that was saved.
+        return hash((self.code, len(self.terms)))
 
 
 class TariffDocument(_Frozen):
@@ -48,7 +56,7 @@ class TariffDocument(_Frozen):
     description_es: str
     description_en: str = ""
     path: tuple[Step, ...] = ()
-    terms: tuple[Term, ...] = ()
+    terms: tuple[TermGroup, ...] = ()
     courier_category: str
 
     @property

@@ -10,15 +10,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sicargabox_core.catalogue.models import Keyword, KeywordState, TariffLine
 from sicargabox_core.lexicon.loader import Lexicon
-from sicargabox_core.search.document import Step, TariffDocument, Term
+from sicargabox_core.search.document import Step, TariffDocument, Term, TermGroup
 
 _LEADING_DASHES = re.compile(r"^[\s\-–—]+")
 _SPACES = re.compile(r"\s+")
+_SHORTEST_CODE = 2
 
 
 @lru_cache(maxsize=16384)
@@ -65,12 +66,31 @@ _COLUMNS = (
 def _chapter(
     session: Session, chapter: str, wanted: tuple[str, ...] | None, lexicon: Lexicon
 ) -> Iterator[TariffDocument]:
+    within = TariffLine.code >= chapter, TariffLine.code < _after(chapter)
     nodes = session.execute(
-        select(*_COLUMNS)
-        .where(TariffLine.code >= chapter, TariffLine.code < _after(chapter), TariffLine.retired_at.is_(None))
-        .order_by(TariffLine.code)
+        select(*_COLUMNS).where(*within, TariffLine.retired_at.is_(None)).order_by(TariffLine.code)
     ).all()
-    keywords: dict[str, tuple[Term, ...]] = {}
+    tree = _Tree(
+        lexicon,
+        parents={
+            row.code: (row.parent_code, row.description_es, row.description_en) for row in nodes if not row.declarable
+        },
+        keywords=_keywords(session, chapter),
+    )
+    for code, parent_code, description_es, description_en, declarable, courier_category in nodes:
+        if declarable and (wanted is None or code.startswith(wanted)):
+            yield TariffDocument(
+                code=code,
+                description_es=plain_wording(description_es),
+                description_en=plain_wording(description_en),
+                path=tree.path(parent_code),
+                terms=tree.groups(code),
+                courier_category=courier_category,
+            )
+
+
+def _keywords(session: Session, chapter: str) -> dict[str, list[Term]]:
+    found: dict[str, list[Term]] = {}
     for code, language, text, source in session.execute(
         select(Keyword.line_code, Keyword.language, Keyword.text, Keyword.source)
         .where(
@@ -78,28 +98,8 @@ def _chapter(
         )
         .order_by(Keyword.line_code, Keyword.id)
     ):
-        term = Term(text=text, language=language, source=source, code=code)
-        keywords[code] = (*keywords.get(code, ()), term)
-    parents = {node.code: node for node in nodes if not node.declarable}
-    paths: dict[str, tuple[Step, ...]] = {}
-    vocabulary: dict[str, tuple[Term, ...]] = {}
-    for node in nodes:
-        if not node.declarable or (wanted is not None and not node.code.startswith(wanted)):
-            continue
-        path = _path(node.parent_code, parents, paths)
-        terms = [
-            term for length in range(2, len(node.code) + 1) for term in _own(node.code[:length], lexicon, vocabulary)
-        ]
-        terms += (term for step in path for term in keywords.get(step.code, ()))
-        terms += keywords.get(node.code, ())
-        yield TariffDocument(
-            code=node.code,
-            description_es=plain_wording(node.description_es),
-            description_en=plain_wording(node.description_en),
-            path=path,
-            terms=tuple(terms),
-            courier_category=node.courier_category,
-        )
+        found.setdefault(code, []).append(Term(text=text, language=language, source=source))
+    return found
 
 
 def _after(prefix: str) -> str:
@@ -107,31 +107,53 @@ def _after(prefix: str) -> str:
     return prefix + ":"
 
 
-def _path(
-    code: str | None,
-    parents: dict[str, Row[tuple[str, str | None, str, str | None, bool, str]]],
-    done: dict[str, tuple[Step, ...]],
-) -> tuple[Step, ...]:
-    """The chain from the chapter down to ``code``; a parent that the tariff lacks ends it."""
-    if code is None or code not in parents:
-        return ()
-    if code not in done:
-        node = parents[code]
-        step = Step(code=code, es=plain_wording(node.description_es), en=plain_wording(node.description_en))
-        done[code] = (*_path(node.parent_code, parents, done), step)
-    return done[code]
+class _Tree:
+    """A chapter's nodes above its lines; what lines have in common is made once and shared by their documents."""
 
+    def __init__(
+        self,
+        lexicon: Lexicon,
+        parents: dict[str, tuple[str | None, str, str | None]],
+        keywords: dict[str, list[Term]],
+    ) -> None:
+        self._lexicon, self._parents, self._keywords = lexicon, parents, keywords
+        self._paths: dict[str, tuple[Step, ...]] = {}
+        self._groups: dict[str, tuple[TermGroup, ...]] = {}
 
-def _own(code: str, lexicon: Lexicon, done: dict[str, tuple[Term, ...]]) -> tuple[Term, ...]:
-    """The vocabulary that hangs on this very code, as terms of a document."""
-    if code not in done:
-        terms = [
-            Term(text=term.text, language=term.language, source="lexicon", code=code)
-            for term in lexicon.by_code.get(code, ())
-        ]
-        terms += (
-            Term(text=brand.name, language="", source="brand", code=code, note=f"{brand.goods_es}|{brand.goods_en}")
-            for brand in lexicon.brands_by_code.get(code, ())
+    def path(self, code: str | None) -> tuple[Step, ...]:
+        """The chain from the chapter down to ``code``; a parent that the tariff lacks ends it."""
+        if code is None or code not in self._parents:
+            return ()
+        if code not in self._paths:
+            above, es, en = self._parents[code]
+            step = Step(code=code, es=plain_wording(es), en=plain_wording(en))
+            self._paths[code] = (*self.path(above), step)
+        return self._paths[code]
+
+    def groups(self, code: str) -> tuple[TermGroup, ...]:
+        """The terms that hang on ``code`` and on every code it begins with, the widest first."""
+        if len(code) < _SHORTEST_CODE:
+            return ()
+        known = self._groups.get(code)
+        if known is None:
+            own = self._terms(code)
+            known = self.groups(code[:-1])
+            if own:
+                known = (*known, TermGroup(code=code, terms=own))
+            self._groups[code] = known
+        return known
+
+    def _terms(self, code: str) -> tuple[Term, ...]:
+        if not (code in self._lexicon.by_code or code in self._lexicon.brands_by_code or code in self._keywords):
+            return ()
+        return (
+            *(
+                Term(text=term.text, language=term.language, source="lexicon")
+                for term in self._lexicon.by_code.get(code, ())
+            ),
+            *(
+                Term(text=brand.name, language="", source="brand", note=f"{brand.goods_es}|{brand.goods_en}")
+                for brand in self._lexicon.brands_by_code.get(code, ())
+            ),
+            *self._keywords.get(code, ()),
         )
-        done[code] = tuple(terms)
-    return done[code]

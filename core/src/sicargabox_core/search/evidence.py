@@ -11,20 +11,20 @@ documents as JSON.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from sicargabox_core.search.document import TariffDocument
-from sicargabox_core.search.text import STOP_WORDS, joined_words, stem, stems, tokenize
+from sicargabox_core.search.document import TariffDocument, TermGroup
+from sicargabox_core.search.text import STOP_WORDS, joined_words, stem, stems, words_of
 
-OWN, PARENT = "own", "parent"
+OWN, PARENT, TERM = "own", "parent", "term"
 
 _CLAUSE = re.compile(r"[;:()\[\]|]")
-_COMMA = re.compile(r",\s+|\s[–-]\s")
+_NAME = re.compile(r"[;:()\[\]|]|,\s+|\s[–-]\s")
 # From such a word to the end of its clause the wording names what is *not* meant.
 _EXCLUDES = re.compile(
-    r"\b(excepto|salvo|distint[oa]s?|diferentes? de|excluid[oa]s?|con exclusi[oó]n|no incluid[oa]s|no comprendid[oa]s"
+    r"\b(?:excepto|salvo|distint[oa]s?|diferentes? de|excluid[oa]s?|con exclusi[oó]n|no incluid[oa]s|no comprendid[oa]s"
     r"|no expresad[oa]s|except|excluding|other than|not elsewhere|not including|n\.e\.[cs]\.?|nesoi)\b",
     re.IGNORECASE,
 )
@@ -49,48 +49,87 @@ class Entry(NamedTuple):
         return cls(source, language, code, int(size), words, stemmed, text, note)
 
 
-def clauses(wording: str) -> Iterator[str]:
+def clauses(wording: str) -> list[str]:
     """The pieces of official wording that name goods; what it excludes is left out."""
-    for clause in _CLAUSE.split(wording):
-        excluded = _EXCLUDES.search(clause)
-        named = clause[: excluded.start()] if excluded else clause
-        for piece in _COMMA.split(named):
-            if piece.strip():
-                yield piece.strip()
+    if _EXCLUDES.search(wording):
+        wording = ";".join([_EXCLUDES.split(piece, maxsplit=1)[0] for piece in _CLAUSE.split(wording)])
+    return [name for piece in _NAME.split(wording) if (name := piece.strip())]
+
+
+class Block(NamedTuple):
+    """Entries that documents share, with all that an index needs of them, worked out once."""
+
+    source: str
+    lines: str
+    stems: str
+    phrases: str
+    words: frozenset[str]
 
 
 def encode(document: TariffDocument) -> str:
     """The evidence of a document, one line an entry, each ended by a line break."""
-    lines = [_wording(OWN, "es", document.code, document.description_es)]
-    lines.append(_wording(OWN, "en", document.code, document.description_en))
-    for step in reversed(document.path):
-        lines.append(_wording(PARENT, "es", step.code, step.es))
-        lines.append(_wording(PARENT, "en", step.code, step.en))
-    lines.extend(_entry(term.source, term.language, term.code, term.text, term.note) for term in document.terms)
-    return "".join(lines)
+    return "".join(block.lines for block in blocks(document))
 
 
-@lru_cache(maxsize=16384)
-def _wording(source: str, language: str, code: str, text: str) -> str:
-    return "".join(_entry(source, language, code, piece, "") for piece in clauses(text))
+def blocks(document: TariffDocument) -> list[Block]:
+    """The evidence of a document in pieces: its own wording, its parents' from below, and its terms by code."""
+    return [
+        _wording(OWN, document.code, document.description_es, document.description_en),
+        *(_wording(PARENT, step.code, step.es, step.en) for step in reversed(document.path)),
+        *(_terms(group) for group in document.terms),
+    ]
 
 
-@lru_cache(maxsize=16384)
-def _entry(source: str, language: str, code: str, text: str, note: str) -> str:
-    words = [token.text for token in tokenize(text) if token.text not in STOP_WORDS]
-    if not words:
-        return ""
-    size = len(words)
-    words += joined_words(text)
-    stemmed = dict.fromkeys(form for word in words for form in ((stem(word, language),) if language else stems(word)))
-    clean = text.replace("\t", " ").replace("\n", " ")
-    return (
-        f"{source}\t{language}\t{code}\t{size}\t {' '.join(words)} \t ~{' ~'.join(stemmed)} \t{clean}"
-        f"\t{note.replace(chr(9), ' ').replace(chr(10), ' ')}\n"
+def phrase_key(words: Iterable[str], language: str) -> str:
+    """A whole phrase as one word: the stems of its words in order."""
+    return "_".join([stem(word, language) for word in words])
+
+
+@lru_cache(maxsize=4096)
+def _wording(source: str, code: str, es: str, en: str) -> Block:
+    return _block(
+        source,
+        [(source, "es", code, piece, "") for piece in clauses(es)]
+        + [(source, "en", code, piece, "") for piece in clauses(en)],
     )
 
 
-def phrase_key(entry: Entry) -> str:
-    """The whole phrase as one key: the stems of its words in order."""
-    words = entry.words.split()[: entry.size]
-    return " ".join(stem(word, entry.language) for word in words)
+@lru_cache(maxsize=4096)
+def _terms(group: TermGroup) -> Block:
+    return _block(TERM, [(term.source, term.language, group.code, term.text, term.note) for term in group.terms])
+
+
+def _block(source: str, entries: Iterable[tuple[str, str, str, str, str]]) -> Block:
+    lines: list[str] = []
+    stemmed: list[str] = []
+    phrases: dict[str, None] = {}
+    known: set[str] = set()
+    for kind, language, code, text, note in entries:
+        words = [word for word in words_of(text) if word not in STOP_WORDS]
+        if not words:
+            continue
+        size = len(words)
+        phrases[phrase_key(words, language)] = None
+        words += joined_words(text)
+        forms = dict.fromkeys(
+            [stem(word, language) for word in words] if language else [form for word in words for form in stems(word)]
+        )
+        fields = (
+            kind,
+            language,
+            code,
+            str(size),
+            f" {' '.join(words)} ",
+            f" ~{' ~'.join(forms)} ",
+            _line(text),
+            _line(note),
+        )
+        lines.append("\t".join(fields) + "\n")
+        stemmed.extend(forms)
+        known.update(words)
+    return Block(source, "".join(lines), " ".join(stemmed), " ".join(phrases), frozenset(known))
+
+
+def _line(text: str) -> str:
+    """Text that cannot end a field or a line of evidence."""
+    return " ".join(text.split()) if not text.isprintable() else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from sicargabox_core.catalogue.tariff import display_code
 from sicargabox_core.search.evidence import OWN, PARENT
 from sicargabox_core.search.ranking import Hit, Match
 from sicargabox_core.search.text import STOP_WORDS, stems, tokenize
@@ -56,11 +57,6 @@ class Highlight(TypedDict):
     field: str
     start: int
     end: int
-
-
-def display_code(code: str) -> str:
-    """The code with dots as people write it: 8517130000 → 8517.13.00.00."""
-    return ".".join([code[:4], *(code[at : at + 2] for at in range(4, len(code), 2))])
 
 
 def reason(hit: Hit, language: str, *, asked_code: str | None = None, found_code: str | None = None) -> str:

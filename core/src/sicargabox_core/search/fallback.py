@@ -38,7 +38,7 @@ def sql_candidates(session: Session, query: Query, filters: Filters) -> list[Can
 
 
 def _conditions(filters: Filters) -> Iterable[ColumnElement[bool]]:
-    yield TariffLine.declarable
+    yield TariffLine.declarable.is_(True)
     yield TariffLine.retired_at.is_(None)
     if filters.category:
         yield TariffLine.courier_category == filters.category

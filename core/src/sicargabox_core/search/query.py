@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from sicargabox_core.search.text import STOP_WORDS, Token, fold, stem, stems, tokenize
+from sicargabox_core.search.evidence import phrase_key
+from sicargabox_core.search.text import STOP_WORDS, Token, fold, stems, tokenize
 from sicargabox_core.search.vocabulary import Vocabulary
 
 LONGEST_QUERY = 200
@@ -26,8 +27,7 @@ _PURPOSE = frozenset({"para", "pa", "for", "con", "with", "compatible", "estilo"
 _MATERIAL = frozenset({"de", "del", "of", "en", "in", "made"})
 
 # Words of invoices that say nothing of the kind of goods.
-WEAK_WORDS = frozenset(
-    """
+_WEAK_WORDS = """
     nuevo nueva nuevos nuevas new usado usada usados usadas used original originales oem generico genuine autentico
     segunda refurbished reacondicionado marca brand modelo model serie series edicion edition limited version
     set sets pack packs paquete paquetes kit pcs pieces piece pieza piezas unidad unidades unit units par pares pair
@@ -39,10 +39,10 @@ WEAK_WORDS = frozenset(
     gb tb mb ml lt litro litros oz lb lbs kg gr gramos mm cm mt metros pulgadas inch inches in ft hz mah watts watt
     volts volt super best mejor calidad quality premium pro plus lite ultra max importado imported usa china hecho
     estilo moda fashion bonito bonita lindo linda barato economico ideal perfecto perfect amazon ebay
-    """.split()
-)
-_SPANISH_SIGNS = frozenset("de del la el los las para con sin y en un una por".split())
-_ENGLISH_SIGNS = frozenset("the for with and of in a an women men kids boys girls".split())
+"""
+WEAK_WORDS = frozenset(_WEAK_WORDS.split())
+_SPANISH_SIGNS = frozenset({"de", "del", "la", "el", "los", "las", "para", "con", "sin", "y", "en", "un", "una", "por"})
+_ENGLISH_SIGNS = frozenset({"the", "for", "with", "and", "of", "in", "an", "women", "men", "kids", "boys", "girls"})
 
 _WEAK = 0.12
 _AFTER_PURPOSE = 0.5
@@ -101,7 +101,7 @@ class Query:
             for start in range(len(kept) - length + 1):
                 run = kept[start : start + length]
                 for language in ("es", "en", ""):
-                    keys[" ".join(stem(word, language) for word in run)] = None
+                    keys[phrase_key(run, language)] = None
         return tuple(keys)
 
 

@@ -74,10 +74,7 @@ def rank(query: Query, candidates: Iterable[Candidate]) -> list[Hit]:
 def headings_first(hits: Sequence[Hit]) -> list[Hit]:
     """The same hits with the best of each heading before any heading's second."""
     firsts: dict[str, Hit] = {}
-    rest: list[Hit] = []
-    for hit in hits:
-        if firsts.setdefault(hit.code[:4], hit) is not hit:
-            rest.append(hit)
+    rest = [hit for hit in hits if firsts.setdefault(hit.code[:4], hit) is not hit]
     return [*firsts.values(), *rest]
 
 

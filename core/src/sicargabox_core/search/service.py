@@ -8,20 +8,21 @@ when the index is. When the engine cannot answer, SQL finds the candidates (``fa
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import structlog
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from sicargabox_core.catalogue.models import CourierCategory, TariffLine
+from sicargabox_core.catalogue.tariff import display_code
 from sicargabox_core.db import Database
 from sicargabox_core.errors import DataFault, InvalidInput, Unavailable
 from sicargabox_core.search.documents import plain_wording
 from sicargabox_core.search.engine import MOST_CANDIDATES, Candidate, Filters, Lookup, SearchEngine
-from sicargabox_core.search.explain import Highlight, display_code, highlights, reason
+from sicargabox_core.search.explain import Highlight, highlights, reason
 from sicargabox_core.search.fallback import sql_candidates
 from sicargabox_core.search.query import LONGEST_QUERY, Query, interpret, parse
 from sicargabox_core.search.ranking import Hit, rank
@@ -272,7 +273,7 @@ def _shown(session: Session, found: _Found, hits: Sequence[Hit], language: Lang)
     return [_result(found, hit, nodes, language) for hit in hits if hit.code in nodes]
 
 
-def _result(found: _Found, hit: Hit, nodes: dict[str, Row[tuple[object, ...]]], language: Lang) -> Result:
+def _result(found: _Found, hit: Hit, nodes: Mapping[str, Row[*tuple[Any, ...]]], language: Lang) -> Result:
     node = nodes[hit.code]
     path: list[PathStep] = []
     above = node.parent_code
@@ -298,7 +299,7 @@ def _result(found: _Found, hit: Hit, nodes: dict[str, Row[tuple[object, ...]]], 
     )
 
 
-def _text(node: Row[tuple[object, ...]], language: Lang) -> str:
+def _text(node: Row[*tuple[Any, ...]], language: Lang) -> str:
     return plain_wording((node.description_en or node.description_es) if language == "en" else node.description_es)
 
 

@@ -31,7 +31,7 @@ import structlog
 import tantivy
 
 from sicargabox_core.errors import DataFault, InvalidInput, TaskFailed, Unavailable
-from sicargabox_core.search.document import TariffDocument
+from sicargabox_core.search.document import TariffDocument, TermGroup
 from sicargabox_core.search.engine import (
     MOST_CANDIDATES,
     Candidate,
@@ -43,7 +43,7 @@ from sicargabox_core.search.engine import (
     Publish,
     Replaced,
 )
-from sicargabox_core.search.evidence import OWN, PARENT, Entry, encode, phrase_key
+from sicargabox_core.search.evidence import OWN, PARENT, TERM, Block, blocks
 from sicargabox_core.search.text import fold
 from sicargabox_core.search.vocabulary import Vocabulary, VocabularyBuilder
 
@@ -60,7 +60,7 @@ _GENERATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _POINTER, _VOCABULARY, _JOURNAL = "pointer.json", "vocabulary.json", "journal.jsonl"
 _MOST_COMPLETIONS = 3000
 _LONGEST_COMPLETION = 60
-_SEPARATOR = "\x1f"
+_SEPARATOR, _SPACE = "\x1f", "\x1e"
 # Weights that decide only which lines are fetched, never their order on the page.
 _PHRASE, _TERM, _OWN, _PARENT = 6.0, 3.0, 2.0, 0.7
 
@@ -247,10 +247,10 @@ class TantivyEngine:
         if not prefix:
             return []
         current = self._current()
-        terms = current.searcher.terms_with_prefix("completions", prefix, limit=_MOST_COMPLETIONS)
+        terms = current.searcher.terms_with_prefix("completions", prefix.replace(" ", _SPACE), limit=_MOST_COMPLETIONS)
         found: dict[str, tuple[tuple[int, int, int], Completion]] = {}
         for term, lines in terms:
-            folded, text, language = term.split(_SEPARATOR)
+            folded, text, language = term.replace(_SPACE, " ").split(_SEPARATOR)
             # Short phrases first: they are the general words; among equals the one that leads to more lines.
             order = (folded.count(" "), -lines, len(text))
             if folded not in found or order < found[folded][0]:
@@ -331,6 +331,10 @@ class TantivyEngine:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
 
+_FIELD_OF = {TERM: "terms", OWN: "own", PARENT: "parents"}
+_COUNTED = tuple(_FIELD_OF.values())
+
+
 @lru_cache(maxsize=1)
 def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
@@ -338,51 +342,41 @@ def _schema() -> tantivy.Schema:
         builder.add_text_field(name, stored=True, tokenizer_name="raw", index_option="basic")
     builder.add_text_field("category", tokenizer_name="raw", index_option="basic")
     builder.add_text_field("above", tokenizer_name="whitespace", index_option="basic")
-    for name in ("terms", "own", "parents"):
+    for name in _COUNTED:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
     for name in ("phrases", "completions"):
-        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+        builder.add_text_field(name, tokenizer_name="whitespace", index_option="basic")
     builder.add_bytes_field("evidence", stored=True)
     return builder.build()
 
 
-@lru_cache(maxsize=16384)
-def _read_entry(line: str) -> tuple[Entry, str, str, frozenset[str], frozenset[str]]:
-    """A line's entry with what the index makes of it: stems, phrase key, and words and stems as sets."""
-    entry = Entry.parse(line)
-    stemmed = entry.stems.replace("~", "").strip()
-    return entry, stemmed, phrase_key(entry), frozenset(entry.words.split()), frozenset(stemmed.split())
-
-
-def _as_tantivy(document: TariffDocument) -> tuple[tantivy.Document, set[str], set[str]]:
-    evidence = encode(document)
+def _as_tantivy(document: TariffDocument, parts: Sequence[Block]) -> tantivy.Document:
     stored = tantivy.Document()
     stored.add_text("code", document.code)
     stored.add_text("hash", document.content_hash())
     stored.add_text("category", document.courier_category)
-    stored.add_text("above", " ".join(document.code[:length] for length in range(2, len(document.code) + 1)))
-    stored.add_bytes("evidence", evidence.encode())
-    fields: dict[str, list[str]] = {"terms": [], "own": [], "parents": []}
-    phrases: dict[str, None] = {}
-    completions: dict[str, None] = {}
-    words: set[str] = set()
-    stem_forms: set[str] = set()
-    for line in evidence.splitlines():
-        entry, stemmed, key, entry_words, entry_stems = _read_entry(line)
-        words |= entry_words
-        stem_forms |= entry_stems
-        name = {OWN: "own", PARENT: "parents"}.get(entry.source, "terms")
-        fields[name].append(stemmed)
-        phrases[key] = None
-        if name == "terms" and len(entry.text) <= _LONGEST_COMPLETION:
-            completions[_SEPARATOR.join((fold(entry.text), entry.text, entry.language))] = None
-    for name, texts in fields.items():
-        stored.add_text(name, " ".join(texts))
-    for key in phrases:
-        stored.add_text("phrases", key)
-    for completion in completions:
-        stored.add_text("completions", completion)
-    return stored, words, stem_forms
+    stored.add_text("above", " ".join([document.code[:length] for length in range(2, len(document.code) + 1)]))
+    stored.add_bytes("evidence", "".join([part.lines for part in parts]).encode())
+    for source, name in _FIELD_OF.items():
+        stored.add_text(name, " ".join([part.stems for part in parts if part.source == source]))
+    stored.add_text("phrases", " ".join([part.phrases for part in parts]))
+    stored.add_text("completions", " ".join([_completions(group) for group in document.terms]))
+    return stored
+
+
+@lru_cache(maxsize=4096)
+def _completions(group: TermGroup) -> str:
+    """What may be suggested while somebody types: the phrase folded, as it is shown, and its language.
+
+    Each is one word for the index, since adding many small texts to a document took longer than indexing them.
+    """
+    return " ".join(
+        [
+            _SEPARATOR.join((fold(term.text), term.text, term.language)).replace(" ", _SPACE)
+            for term in group.terms
+            if len(term.text) <= _LONGEST_COMPLETION and term.text.isprintable()
+        ]
+    )
 
 
 def _fill(index: tantivy.Index, documents: Iterable[TariffDocument], on_progress: OnProgress) -> tuple[int, Vocabulary]:
@@ -392,9 +386,9 @@ def _fill(index: tantivy.Index, documents: Iterable[TariffDocument], on_progress
     try:
         on_progress(0)
         for document in documents:
-            stored, words, stem_forms = _as_tantivy(document)
-            builder.add(document.heading, words, stem_forms)
-            writer.add_document(stored)
+            parts = blocks(document)
+            builder.add(document.heading, parts)
+            writer.add_document(_as_tantivy(document, parts))
             count += 1
             if count % BATCH == 0:
                 on_progress(count)
@@ -442,13 +436,9 @@ def _write_documents(
         for code in replaced:
             writer.delete_documents_by_term("above", code)
         for document in documents:
-            stored, words, stem_forms = _as_tantivy(document)
-            # A word new to the index must not be taken for a slip; how rare it is the next rebuild counts anew.
-            for word in words:
-                vocabulary.words.setdefault(word, 1)
-            for form in stem_forms:
-                vocabulary.stems.setdefault(form, 1)
-            writer.add_document(stored)
+            parts = blocks(document)
+            vocabulary.learn(parts)
+            writer.add_document(_as_tantivy(document, parts))
         writer.commit()
     except BaseException:
         writer.rollback()
@@ -468,7 +458,7 @@ def _tantivy_query(schema: tantivy.Schema, lookup: Lookup, filters: Filters) -> 
         query = tantivy.Query.term_query(schema, field, value, index_option="basic")
         return tantivy.Occur.Must, tantivy.Query.const_score_query(query, 0.0)
 
-    wanted = [term("phrases", phrase, _PHRASE * (1 + phrase.count(" "))) for phrase in lookup.phrases]
+    wanted = [term("phrases", phrase, _PHRASE * (1 + phrase.count("_"))) for phrase in lookup.phrases]
     for stemmed, weight in lookup.stems:
         wanted.append(term("terms", stemmed, _TERM * weight))
         wanted.append(term("own", stemmed, _OWN * weight))
@@ -485,9 +475,6 @@ def _tantivy_query(schema: tantivy.Schema, lookup: Lookup, filters: Filters) -> 
     if filters.chapter:
         clauses.append(must("above", filters.chapter))
     return tantivy.Query.boolean_query(clauses)
-
-
-_COUNTED = frozenset({"terms", "own", "parents"})
 
 
 def _open_index(place: Path) -> tantivy.Index:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from sicargabox_core.errors import DataFault
+from sicargabox_core.search.evidence import Block
 from sicargabox_core.search.text import stems
 
 # Below four letters nearly every word is one letter from another; from eight on two slips are common.
@@ -95,6 +97,17 @@ class Vocabulary:
             groups.setdefault(len(word), []).append(word)
         return groups
 
+    def learn(self, parts: Iterable[Block]) -> None:
+        """Takes in the words of a changed document, so that they are not taken for slips of others.
+
+        Each counts as rare until a rebuild counts anew.
+        """
+        for part in parts:
+            for word in part.words:
+                self.words.setdefault(word, 1)
+            for form in part.stems.split():
+                self.stems.setdefault(form, 1)
+
     def to_json(self) -> str:
         """For storing beside a generation."""
         return json.dumps(
@@ -119,23 +132,23 @@ class VocabularyBuilder:
         self._stems: Counter[str] = Counter()
         self._headings = 0
         self._heading = ""
-        self._heading_words: set[str] = set()
-        self._heading_stems: set[str] = set()
+        # Lines of a heading share most of their blocks: keyed by their text, each is counted in once.
+        self._blocks: dict[str, Block] = {}
 
-    def add(self, heading: str, words: set[str], stem_forms: set[str]) -> None:
-        """One document's words and stems."""
+    def add(self, heading: str, parts: Iterable[Block]) -> None:
+        """One document's evidence."""
         if heading != self._heading:
             self._close_heading()
             self._heading = heading
-        self._heading_words |= words
-        self._heading_stems |= stem_forms
+        for part in parts:
+            self._blocks[part.lines] = part
 
     def _close_heading(self) -> None:
         if self._heading:
             self._headings += 1
-            self._words.update(self._heading_words)
-            self._stems.update(self._heading_stems)
-        self._heading_words, self._heading_stems = set(), set()
+            self._words.update(set().union(*(part.words for part in self._blocks.values())))
+            self._stems.update({form for part in self._blocks.values() for form in part.stems.split()})
+        self._blocks = {}
 
     def build(self) -> Vocabulary:
         """The vocabulary of everything added so far."""
