@@ -18,14 +18,15 @@ from sicargabox_core.laptop.processes import Program
 from sicargabox_core.laptop.supervision import ProgramState, Supervision, on_leash, only_one
 from tests.servers.ports import wait_until
 
-# Notes its end in the file named by its argument, then ends after a given time.
+# Shows by a file that it can be asked to end; ends after a given time and notes that.
 _PROGRAM = """
-import pathlib, signal, sys, time
+import os, pathlib, signal, sys, time
 def end(*_):
     time.sleep(float(sys.argv[2]))
     with open(sys.argv[1], "a") as notes: notes.write(sys.argv[3] + "\\n")
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[1]).with_name(f"up-{os.getpid()}").touch()
 while True: time.sleep(60)
 """
 
@@ -46,7 +47,7 @@ def notes(tmp_path: Path) -> Path:
 def supervision(folders: Folders, notes: Path) -> Iterator[Supervision]:
     supervision = Supervision(folders, _programs(notes), os.environ)
     supervision.start(servers_ready=lambda: None)
-    _running(supervision)
+    _running(supervision, notes)
     yield supervision
     supervision.stop()
 
@@ -65,12 +66,13 @@ def _programs(notes: Path) -> list[Program]:
     ]
 
 
-def _running(supervision: Supervision) -> dict[str, ProgramState]:
-    def all_running() -> dict[str, ProgramState] | None:
+def _running(supervision: Supervision, notes: Path) -> dict[str, ProgramState]:
+    def all_up() -> dict[str, ProgramState]:
         states = {state.name: state for state in supervision.states() or []}
-        return states if len(states) == 3 and all(state.state == "RUNNING" for state in states.values()) else None
+        up = all(notes.with_name(f"up-{state.pid}").exists() for state in states.values())
+        return states if len(states) == 3 and up else {}
 
-    return wait_until(all_running, seconds=20, what="all programs run") or {}
+    return wait_until(all_up, seconds=20, what="all programs run")
 
 
 def _gone(pids: list[int]) -> None:
@@ -78,14 +80,14 @@ def _gone(pids: list[int]) -> None:
 
 
 @pytest.mark.parametrize("name", ["redis", "quick"])
-def test_a_killed_program_is_started_again(supervision: Supervision, name: str) -> None:
-    before = _running(supervision)[name]
+def test_a_killed_program_is_started_again(supervision: Supervision, notes: Path, name: str) -> None:
+    before = _running(supervision, notes)[name]
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: _running(supervision)[name].pid != before.pid, seconds=20, what=f"{name} is back")
+    wait_until(lambda: _running(supervision, notes)[name].pid != before.pid, seconds=20, what=f"{name} is back")
 
 
 def test_stopping_lets_every_program_end_by_itself_and_the_servers_last(supervision: Supervision, notes: Path) -> None:
-    pids = [state.pid for state in _running(supervision).values()]
+    pids = [state.pid for state in _running(supervision, notes).values()]
     supervision.stop()
     assert notes.read_text().split() == ["quick", "slow", "redis"]
     assert not any(psutil.pid_exists(pid) for pid in pids)
@@ -98,7 +100,7 @@ def test_the_other_programs_wait_until_the_servers_are_ready(folders: Folders, n
         supervision.start(
             servers_ready=lambda: seen.update({state.name: state.state for state in supervision.states() or []})
         )
-        _running(supervision)
+        _running(supervision, notes)
     finally:
         supervision.stop()
     assert seen["redis"] in ("STARTING", "RUNNING")
@@ -106,8 +108,8 @@ def test_the_other_programs_wait_until_the_servers_are_ready(folders: Folders, n
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
-def test_a_killed_supervisor_leaves_no_orphans(supervision: Supervision) -> None:
-    pids = [state.pid for state in _running(supervision).values()]
+def test_a_killed_supervisor_leaves_no_orphans(supervision: Supervision, notes: Path) -> None:
+    pids = [state.pid for state in _running(supervision, notes).values()]
     assert supervision.pid is not None
     os.kill(supervision.pid, signal.SIGKILL)
     _gone(pids)
@@ -125,8 +127,10 @@ def test_a_killed_foreground_command_leaves_no_orphans(tmp_path: Path) -> None:
         _gone([pid])
 
 
-def test_what_an_earlier_run_left_is_ended_before_a_new_start(supervision: Supervision, folders: Folders) -> None:
-    pids = [state.pid for state in _running(supervision).values()]
+def test_what_an_earlier_run_left_is_ended_before_a_new_start(
+    supervision: Supervision, folders: Folders, notes: Path
+) -> None:
+    pids = [state.pid for state in _running(supervision, notes).values()]
     Supervision(folders, [], {}).end_previous()
     _gone(pids)
 
@@ -137,7 +141,7 @@ def test_a_deep_data_folder_still_gets_a_control_socket(tmp_path: Path, notes: P
     supervision = Supervision(folders, _programs(notes), os.environ)
     try:
         supervision.start(servers_ready=lambda: None)
-        assert _running(supervision)
+        assert _running(supervision, notes)
         assert (folders.run / "supervisor.sock").is_socket()
         assert folders.run.stat().st_mode & 0o077 == 0
     finally:

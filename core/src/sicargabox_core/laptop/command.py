@@ -36,6 +36,8 @@ def run() -> None:
 
     Example: SICARGABOX_PORT=8080 sicargabox run
     """
+    # What the processes keep is theirs alone: tasks hold names, the database hashes of passwords.
+    os.umask(0o077)
     out = Console(highlight=False, soft_wrap=True)
     stopping = threading.Event()
 

@@ -27,7 +27,13 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from sicargabox_core.errors import InvalidSetting, Unavailable
 from sicargabox_core.laptop.folders import Folders, write_private
-from sicargabox_core.laptop.processes import PROGRAM_STOP_SECONDS, SERVER_STOP_SECONDS, Program
+from sicargabox_core.laptop.processes import (
+    PROGRAM_STEADY_SECONDS,
+    PROGRAM_STOP_SECONDS,
+    SERVER_STEADY_SECONDS,
+    SERVER_STOP_SECONDS,
+    Program,
+)
 from sicargabox_core.settings import ENV_PREFIX
 
 _STOP_DEADLINE_SECONDS = 12.0
@@ -192,7 +198,7 @@ class Supervision:
                 "environment": ",".join(f'{key}="{value}"' for key, value in program.environment.items()),
                 "autostart": str(program.server).lower(),
                 "autorestart": "true",
-                "startsecs": 1,
+                "startsecs": SERVER_STEADY_SECONDS if program.server else PROGRAM_STEADY_SECONDS,
                 # A full disk or a migration may last: giving up would need a person to come and start it again.
                 "startretries": 1_000_000,
                 # Not stopasgroup: SIGTERM kills a Celery child in mid-task, its parent drains it.
