@@ -13,7 +13,7 @@ from types import FrameType
 from rich.console import Console
 
 from sicargabox_core.db import Database
-from sicargabox_core.errors import InvalidInput, SicargaBoxError, Unavailable
+from sicargabox_core.errors import InvalidInput, Unavailable
 from sicargabox_core.laptop import first_use, preflight
 from sicargabox_core.laptop.folders import Folders
 from sicargabox_core.laptop.processes import FLOWER_USER, configure, environment, flower_password_file, programs
@@ -28,17 +28,14 @@ _SUPERVISOR_RESTARTS = 3
 
 
 def run() -> None:
-    """Start the whole product on this machine; Ctrl-C stops it.
+    """Starts everything and returns once it was stopped by Ctrl-C, SIGTERM or a closed terminal.
 
-    Everything is kept in the data folder (SICARGABOX_DATA_DIR, default .data), so a second start goes on where the
-    first ended. Exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 something that is needed does not work, 2 a wrong
-    setting, a taken port or a folder that cannot be written.
-
-    Example: SICARGABOX_PORT=8080 sicargabox run
+    Raises ``InvalidSetting`` for a wrong setting, a taken port or a folder that cannot be written, ``Unavailable`` when
+    something that is needed does not start.
     """
     # What the processes keep is theirs alone: tasks hold names, the database hashes of passwords.
     os.umask(0o077)
-    out = Console(highlight=False, soft_wrap=True)
+    settings = load_settings()
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -46,12 +43,7 @@ def run() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    try:
-        settings = load_settings()
-        _run(settings, out, stopping)
-    except SicargaBoxError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
-        raise SystemExit(2 if isinstance(error, InvalidInput) else 1) from error
+    _run(settings, Console(highlight=False, soft_wrap=True), stopping)
 
 
 def _run(settings: Settings, out: Console, stopping: threading.Event) -> None:
