@@ -7,7 +7,7 @@ that it comes from our own pages: its ``Origin`` (or ``Referer``) must be ours, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -34,11 +34,16 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def check_same_origin(request: Request, settings: Settings) -> None:
-    """Raises ``Forbidden`` when a changing request did not come from one of our own pages."""
+def check_same_origin(request: Request, settings: Settings, *, programs: bool = False) -> None:
+    """Raises ``Forbidden`` when a changing request did not come from one of our own pages.
+
+    ``programs``: one that says nothing of where it comes from may pass, since every browser says it.
+    """
     if request.method in _SAFE_METHODS:
         return
     source = request.headers.get("origin") or request.headers.get("referer") or ""
+    if programs and not source and "sec-fetch-site" not in request.headers:
+        return
     ours = {
         _origin(settings.effective_public_url),
         _origin(settings.effective_admin_url),
@@ -46,8 +51,8 @@ def check_same_origin(request: Request, settings: Settings) -> None:
     }
     if request.headers.get("sec-fetch-site") == "cross-site" or not source or _origin(source) not in ours:
         raise Forbidden(
-            "a request with a session cookie must come from SicargaBox's own pages",
-            remedy="Programs use an API token instead.",
+            "a request with a cookie must come from SicargaBox's own pages",
+            remedy="Programs use an API token and no cookies.",
         )
 
 
@@ -64,9 +69,7 @@ def principal(
             raise SignInRequired("the token is unknown, expired or revoked", remedy="Use a live one.")
         return found
     if cookie:
-        found = users.session_user(
-            services.database, cookie, session_seconds=services.settings.session_seconds
-        )
+        found = users.session_user(services.database, cookie, session_seconds=services.settings.session_seconds)
         if found is not None:
             check_same_origin(request, services.settings)
         return found
@@ -76,13 +79,24 @@ def principal(
 CallerDep = Annotated[Principal | None, Depends(principal)]
 
 
-def require(role: Role, scope: str | None = None) -> Callable[[Principal | None], Principal]:
+def require(role: Role, scope: str | None = None) -> Callable[[Principal | None], Awaitable[Principal]]:
     """A dependency that lets through callers with at least ``role`` (and, for tokens, the ``scope``)."""
 
-    def check(caller: CallerDep) -> Principal:
+    async def check(caller: CallerDep) -> Principal:
         if caller is None:
             raise SignInRequired("sign in first", remedy="Open /admin, or send an API token.")
         caller.require(role, scope)
+        return caller
+
+    return check
+
+
+def visitor(scope: str) -> Callable[[Principal | None], Awaitable[Principal | None]]:
+    """A dependency of public routes: everyone may pass, but a token only does what its scopes say."""
+
+    async def check(caller: CallerDep) -> Principal | None:
+        if caller is not None:
+            caller.require(Role.VIEWER, scope)
         return caller
 
     return check

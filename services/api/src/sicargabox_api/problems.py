@@ -14,7 +14,9 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError, TimeoutError as PoolTimeoutError
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from sicargabox_core.errors import (
@@ -50,7 +52,80 @@ STATUS: tuple[tuple[type[SicargaBoxError], HTTPStatus], ...] = (
     (SicargaBoxError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
 
+# What the framework itself refuses. Not made from the phrases, which Python 3.13 changed.
+HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
 log = structlog.get_logger(__name__)
+
+
+class FieldFault(BaseModel):
+    """One fault of a request: where, and what."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"field": "limit", "in": "query", "detail": "Input should be at least 1"}]}
+    )
+
+    field: str
+    place: str = Field(alias="in")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error by RFC 9457. ``code`` is for programs and stable; ``detail`` and ``remedy`` are for people."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:sicargabox:problem:invalid_input",
+                    "title": "Unprocessable Entity",
+                    "status": 422,
+                    "detail": "'85x' is not a tariff code",
+                    "code": "invalid_input",
+                    "request_id": "f3b0c44298fc1c149afbf4c8996fb924",
+                    "field": "code",
+                    "remedy": "Write 2 to 12 digits, with or without dots, such as 8517.13.00.00.",
+                }
+            ]
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str | None
+    field: str | None = None
+    remedy: str | None = None
+    errors: list[FieldFault] | None = None
+    task_id: str | None = None
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI documentation of these problems, for a route's ``responses``."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": _MEANING[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses
+    }
+
+
+def add_schema(document: dict[str, Any]) -> None:
+    """Puts the schema that ``responses`` refers to into an OpenAPI document."""
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
+
+
+_MEANING = {
+    401: "Nobody is signed in, or the token is not valid.",
+    403: "The caller may not do this.",
+    404: "There is no such thing.",
+    409: "The present state forbids it.",
+    413: "The body is too large.",
+    422: "The request is wrong; `field` and `remedy` say where and how to mend it.",
+    429: "Too many requests; `Retry-After` says when to come back.",
+    503: "The database does not answer; `Retry-After` says when to come back.",
+}
 
 
 def status_of(error: SicargaBoxError) -> HTTPStatus:
@@ -80,7 +155,7 @@ def problem(
     return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def add_problem_handlers(app: FastAPI) -> None:
+def add_handlers(app: FastAPI) -> None:
     """Makes every error of the application a problem."""
 
     @app.exception_handler(SicargaBoxError)
@@ -134,7 +209,7 @@ def add_problem_handlers(app: FastAPI) -> None:
             request,
             status,
             str(error.detail),
-            code=status.phrase.lower().replace(" ", "_"),
+            code=HTTP_CODES.get(error.status_code, f"http_{error.status_code}"),
             headers=dict(error.headers or {}),
         )
 
@@ -151,12 +226,13 @@ def add_problem_handlers(app: FastAPI) -> None:
             headers={"Retry-After": "2"},
         )
 
-    @app.exception_handler(Exception)
-    def _unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.error("unexpected_error", exc_info=error)
-        return problem(
-            request,
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            "an unexpected error; the log has its cause under this request_id",
-            code="internal_error",
-        )
+
+def unexpected(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an error that nobody raised on purpose; its cause goes to the log only."""
+    log.error("unexpected_error", exc_info=error)
+    return problem(
+        request,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "an unexpected error; the log has its cause under this request_id",
+        code="internal_error",
+    )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from sicargabox_api.rate_limits import RateLimits
+from sicargabox_api.search_log import SearchLogWriter
 from sicargabox_core.db import Database
 from sicargabox_core.search.service import SearchService
 from sicargabox_core.settings import Settings
@@ -15,16 +17,19 @@ from sicargabox_core.tasks.service import TaskService
 
 @dataclass(frozen=True)
 class Services:
-    """The application services of one process."""
+    """The application services of one process. ``key`` turns visitors into hashes that nobody else can compute."""
 
     settings: Settings
     database: Database
     tasks: TaskService
     search: SearchService
+    searches: SearchLogWriter
+    rate_limits: RateLimits
+    key: bytes
 
 
-def services(request: Request) -> Services:
-    """The services of the application that serves this request."""
+async def services(request: Request) -> Services:
+    """The services of the application that serves this request (async: a look-up needs no thread)."""
     found: Services = request.app.state.services
     return found
 

@@ -1,0 +1,35 @@
+"""What this package adds to the command line `sicargabox`."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from sicargabox_core.observability import configure_logging
+from sicargabox_core.settings import load_settings
+
+# With the 2 s of a publisher that sends its last messages this stays below the 10 s that Ctrl-C is promised to take.
+_DRAIN_SECONDS = 5
+
+
+def api() -> None:
+    """Serve the public page and the JSON API on SICARGABOX_HOST and SICARGABOX_PORT.
+
+    Exit codes: 0 stopped by a signal, 1 the port is taken, 2 a wrong setting.
+
+    Example: SICARGABOX_PORT=8080 sicargabox api
+    """
+    settings = load_settings()
+    configure_logging(settings, "api")
+    uvicorn.run(
+        "sicargabox_api.main:app_factory",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        # Our own pipeline and our own line per request, with its id.
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
