@@ -24,13 +24,12 @@ from sicargabox_core.catalogue.models import Language
 LEAST_SHARE = 0.5
 MAX_PHRASE_WORDS = 4
 # Words that carry no goods by themselves; inside a phrase they stay.
-_EMPTY_WORDS = frozenset(
-    """
+_EMPTY = """
     a al con de del e el en la las los mas no o para por si sin sobre un una uno y
     and for from in of on or the with
     color marca new nueva nuevo pcs pieza piezas size talla unidad unidades
-    """.split()
-)
+"""
+_EMPTY_WORDS = frozenset(_EMPTY.split())
 
 
 @dataclass(frozen=True)
