@@ -359,7 +359,7 @@ def release(session: Session, task_id: str, attempt: int) -> Transition:
     row = session.execute(
         update(tasks)
         .where(running(task_id, attempt), tasks.c.cancel_requested_at.is_(None))
-        .values(**_waiting_again(State.PENDING), **_published_now())
+        .values(**(_waiting_again(State.PENDING) | _published_now()))
         .returning(tasks.c.id)
     ).first()
     if row is None:

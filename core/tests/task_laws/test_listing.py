@@ -1,0 +1,117 @@
+"""Lists are pages by time of acceptance; retention takes away what ended long ago."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from core.tests.task_laws.world import EXCLUSIVE, PLAIN, Work, World
+from sqlalchemy import update
+
+from sicargabox_core.db import db_now
+from sicargabox_core.errors import InvalidInput
+from sicargabox_core.tasks import store
+from sicargabox_core.tasks.contracts import State
+from sicargabox_core.tasks.rows import tasks
+
+
+def listed(world: World, **filters: Any) -> list[str]:
+    with world.database.read() as session:
+        return [task.id for task in store.list_tasks(session, **filters).items]
+
+
+def test_pages_hold_every_task_once_newest_first_even_when_many_share_a_moment(world: World) -> None:
+    with world.database.write() as session:
+        ids = [store.submit(session, PLAIN, Work(), initiated_by="cli").task.id for _ in range(23)]
+        session.execute(update(tasks).values(created_at=world.now()))
+    seen: list[str] = []
+    before = None
+    while True:
+        with world.database.read() as session:
+            page = store.list_tasks(session, limit=5, before=before)
+        seen += [task.id for task in page.items]
+        before = page.next_cursor
+        if before is None:
+            break
+    assert seen == sorted(ids, reverse=True)
+
+
+def test_tasks_accepted_while_one_pages_do_not_shift_the_pages(world: World) -> None:
+    ids = [world.submitted() for _ in range(4)]
+    with world.database.read() as session:
+        first = store.list_tasks(session, limit=2)
+    world.submitted()
+    with world.database.read() as session:
+        second = store.list_tasks(session, limit=2, before=first.next_cursor)
+    assert [task.id for task in (*first.items, *second.items)] == ids[::-1]
+
+
+def test_each_filter_narrows_the_list(world: World) -> None:
+    plain = world.submitted()
+    exclusive = world.submitted(EXCLUSIVE, by="user:bea")
+    running = world.running()
+    parent, (child,) = world.parent(1)
+    assert listed(world, states=["PENDING"]) == [child, exclusive, plain]
+    assert listed(world, states=[State.STARTED]) == [parent, running.id]
+    assert listed(world, states=["PROGRESS"]) == [parent]
+    assert listed(world, names=["law.exclusive"]) == [exclusive]
+    assert listed(world, queues=["learning"]) == [exclusive]
+    assert listed(world, initiated_by="user:bea") == [exclusive]
+    assert listed(world, parent_id=parent) == [child]
+    assert listed(world, id_prefix=plain) == [plain]
+    assert listed(world, id_prefix=child[:11].upper()) == [child]
+    assert listed(world, since=world.now() + timedelta(hours=1)) == []
+    assert len(listed(world, until=world.now() + timedelta(hours=1))) == 5
+    world.change(plain, created_at=db_now(-3600))
+    assert listed(world, until=world.now() - timedelta(minutes=30)) == [plain]
+
+
+@pytest.mark.parametrize(
+    ("filters", "field"),
+    [
+        ({"before": "nonsense"}, "before"),
+        ({"before": "bm9uc2Vuc2U="}, "before"),
+        ({"before": "ñ"}, "before"),
+        ({"states": ["DONE"]}, "state"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 501}, "limit"),
+        ({"id_prefix": "01a2%"}, "id_prefix"),
+        ({"id_prefix": "0" * 37}, "id_prefix"),
+    ],
+)
+def test_a_wrong_filter_names_its_field(world: World, filters: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        listed(world, **filters)
+    assert refusal.value.field == field
+
+
+def test_retention_deletes_what_ended_long_ago_and_nothing_else(world: World) -> None:
+    old, young, unfinished = world.running(), world.running(), world.running()
+    world.finish(old)
+    world.finish(young)
+    world.change(old.id, finished_at=db_now(-91 * 86400))
+    world.change(young.id, finished_at=db_now(-89 * 86400))
+    world.change(unfinished.id, created_at=db_now(-400 * 86400))
+    assert store.delete_finished(world.database, older_than_days=90) == 1
+    assert set(listed(world)) == {young.id, unfinished.id}
+
+
+def test_children_go_with_their_parent_and_not_before(world: World) -> None:
+    parent, children = world.parent(3)
+    for child in children:
+        world.finish(world.claimed(child))
+        world.change(child, finished_at=db_now(-100 * 86400))
+    assert store.delete_finished(world.database, older_than_days=90) == 0
+    world.change(parent, finished_at=db_now(-100 * 86400))
+    assert store.delete_finished(world.database, older_than_days=90) == 4
+    assert world.count() == 0
+
+
+def test_retention_works_in_batches_until_nothing_is_left(world: World) -> None:
+    for _ in range(7):
+        world.finish(world.running())
+    with world.database.write() as session:
+        session.execute(update(tasks).values(finished_at=db_now(-100 * 86400)))
+    assert store.delete_finished(world.database, older_than_days=90, batch=3) == 7
+    assert world.count() == 0
