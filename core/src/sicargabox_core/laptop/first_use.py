@@ -16,8 +16,10 @@ from sicargabox_core.catalogue.starter_catalogue import load_starter
 from sicargabox_core.db import Database, migrate
 from sicargabox_core.search.service import make_engine
 from sicargabox_core.settings import Settings
+from sicargabox_core.tasks.broker import make_celery
 from sicargabox_core.tasks.contracts import REBUILD_INDEX, RebuildIndex
-from sicargabox_core.tasks.store import submit
+from sicargabox_core.tasks.dispatch import Publisher
+from sicargabox_core.tasks.service import TaskService
 
 ADMINISTRATOR = "admin"
 _ACTOR = "system:first-start"
@@ -50,5 +52,9 @@ def rebuild_if_no_index(database: Database, settings: Settings) -> str | None:
     """Asks for a rebuild when nothing can be searched yet; returns the task's id."""
     if make_engine(settings).status().ready:
         return None
-    with database.write() as session:
-        return submit(session, REBUILD_INDEX, RebuildIndex(), initiated_by=_ACTOR).task.id
+    publisher = Publisher(settings, make_celery(settings, "run"))
+    try:
+        tasks = TaskService(database, publisher)
+        return tasks.submit(REBUILD_INDEX, RebuildIndex(), initiated_by=_ACTOR).task.id
+    finally:
+        publisher.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from dataclasses import dataclass
@@ -34,10 +35,29 @@ class Folders:
         """RDB and AOF of the embedded Redis-protocol server."""
         return self.data / "redis"
 
+    @property
+    def lock(self) -> Path:
+        """Locked, with its process id in it, by the `sicargabox run` that uses the folder."""
+        return self.run / "lock"
+
     def make(self) -> None:
         """Creates what is missing. Raises ``OSError`` when that cannot be done."""
         for folder in (self.data, self.run, self.logs, self.redis):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def holder(folders: Folders) -> int | None:
+    """The process id of the `sicargabox run` that uses the data folder now; None without one."""
+    try:
+        with folders.lock.open("r") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = lock.read().strip()
+                return int(text) if text.isdigit() else 0
+    except OSError:
+        return None
+    return None
 
 
 def kept_secret(path: Path) -> str:

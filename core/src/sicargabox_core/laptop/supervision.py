@@ -244,7 +244,7 @@ def _short_alias(folder: Path) -> Path:
 @contextlib.contextmanager
 def only_one(folders: Folders) -> Iterator[None]:
     """Holds the data folder for this process. Raises ``InvalidSetting`` when another `sicargabox run` holds it."""
-    with (folders.run / "lock").open("a+") as lock:
+    with folders.lock.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
