@@ -15,11 +15,13 @@ from sicargabox_core.laptop.first_use import ADMINISTRATOR, prepare, rebuild_if_
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import REBUILD_INDEX
+from tests.servers.ports import free_port
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path)
+    # A port without a server: an index is asked for even when Redis is away.
+    return Settings(data_dir=tmp_path, redis_port=free_port())
 
 
 @pytest.fixture
