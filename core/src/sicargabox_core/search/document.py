@@ -29,11 +29,15 @@ class Step(_Frozen):
 
 
 class Term(_Frozen):
-    """A word or short phrase for goods; ``note`` explains it, e.g. the goods a brand is known for ("es|en")."""
+    """A word or short phrase for goods.
+
+    ``weight`` up to 1: how strongly it means them. ``note`` explains it, e.g. a brand's goods ("es|en").
+    """
 
     text: str
     language: str
     source: TermSource
+    weight: float = 1.0
     note: str = ""
 
 

@@ -20,6 +20,8 @@ from sicargabox_core.search.document import Step, TariffDocument, Term, TermGrou
 _LEADING_DASHES = re.compile(r"^[\s\-–—]+")
 _SPACES = re.compile(r"\s+")
 _SHORTEST_CODE = 2
+# Each further kind of goods of a brand is this much less likely meant than the one before.
+_LESS_TYPICAL = 0.9
 
 
 @lru_cache(maxsize=16384)
@@ -152,7 +154,13 @@ class _Tree:
                 for term in self._lexicon.by_code.get(code, ())
             ),
             *(
-                Term(text=brand.name, language="", source="brand", note=f"{brand.goods_es}|{brand.goods_en}")
+                Term(
+                    text=brand.name,
+                    language="",
+                    source="brand",
+                    weight=_LESS_TYPICAL**brand.rank,
+                    note=f"{brand.goods_es}|{brand.goods_en}",
+                )
                 for brand in self._lexicon.brands_by_code.get(code, ())
             ),
             *self._keywords.get(code, ()),

@@ -7,7 +7,7 @@ from typing import TypedDict
 from sicargabox_core.catalogue.tariff import display_code
 from sicargabox_core.search.evidence import OWN, PARENT
 from sicargabox_core.search.ranking import Hit, Match
-from sicargabox_core.search.text import STOP_WORDS, stems, tokenize
+from sicargabox_core.search.text import STOP_WORDS, marked_stems, tokenize, words_of
 
 _MOST_REASONS = 3
 
@@ -96,6 +96,8 @@ def highlights(hit: Hit, texts: dict[str, str]) -> list[Highlight]:
     return [
         Highlight(field=name, start=token.start, end=token.end)
         for name, text in texts.items()
+        # Most texts hold none of the words: asking that first is several times cheaper than finding places.
+        if not all(wanted.isdisjoint(marked_stems(word)) for word in words_of(text))
         for token in tokenize(text)
-        if token.text not in STOP_WORDS and not wanted.isdisjoint(stems(token.text))
+        if token.text not in STOP_WORDS and not wanted.isdisjoint(marked_stems(token.text))
     ]

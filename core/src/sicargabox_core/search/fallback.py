@@ -17,7 +17,7 @@ from sicargabox_core.search.documents import iter_documents
 from sicargabox_core.search.engine import MOST_CANDIDATES, Candidate, Filters
 from sicargabox_core.search.evidence import encode
 from sicargabox_core.search.query import Query
-from sicargabox_core.search.text import fold, stems
+from sicargabox_core.search.text import marked_stems, words_of
 
 _MOST_WORDS = 5
 _MOST_NODES = 60
@@ -51,14 +51,18 @@ def _codes_for(session: Session, query: Query) -> list[str]:
     if not query.words:
         return [query.code] if query.code else []
     words = [word for word in query.words if not word.weak][:_MOST_WORDS] or list(query.words[:_MOST_WORDS])
-    forms = {form for word in words for form in stems(word.folded)}
+    marked = {form for word in words for form in marked_stems(word.folded)}
+    forms = {form[1:] for form in marked}
     found: dict[str, None] = {}
     lexicon = Lexicon.load()
+    typed = set(query.tokens)
     for code, terms in lexicon.by_code.items():
-        if any(forms.intersection(form for word in fold(term.text).split() for form in stems(word)) for term in terms):
+        if any(
+            not marked.isdisjoint(marked_stems(word, term.language)) for term in terms for word in words_of(term.text)
+        ):
             found[code] = None
     for brand, goods in lexicon.brands.items():
-        if fold(brand) in fold(query.text):
+        if set(words_of(brand)) <= typed:
             found.update(dict.fromkeys(item.code for item in goods))
     found.update(
         dict.fromkeys(

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from sicargabox_core.search.evidence import phrase_key
-from sicargabox_core.search.text import STOP_WORDS, Token, fold, stems, tokenize
+from sicargabox_core.search.text import STOP_WORDS, Token, fold, marked_stems, tokenize
 from sicargabox_core.search.vocabulary import Vocabulary
 
 LONGEST_QUERY = 200
@@ -63,7 +63,7 @@ class Form:
     @classmethod
     def of(cls, word: str, quality: float = 1.0) -> Form:
         """The form with all its stems."""
-        return cls(word, stems(word), quality)
+        return cls(word, marked_stems(word), quality)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 from sicargabox_core.search.engine import Candidate
-from sicargabox_core.search.evidence import OWN, PARENT, Entry
+from sicargabox_core.search.evidence import BLOCK_END, OWN, PARENT, Entry
 from sicargabox_core.search.query import Query, Word
 
 _SOURCE_WEIGHT = {
@@ -33,7 +32,13 @@ _PARTIAL_KEYWORD, _PARTIAL_WORDING = 0.3, 0.45
 _OTHER_FORM = 0.9
 _OTHER_LANGUAGE = 0.95
 _WHOLE_PHRASE = 0.12
+_NOT_THE_HEAD = 0.8
 _CATCH_ALL = 0.01
+_PARTS = 0.85
+_PART_WORDS = frozenset(
+    ["parte", "partes", "part", "parts", "repuesto", "repuestos", "refaccion", "accesorio", "accesorios", "accessories"]
+)
+_HEADING = 4
 _DEEPER = 0.004
 # Below a quarter of the best hit, or of what a full match would have, a line answers another question.
 _LEAST_OF_BEST = 0.25
@@ -83,81 +88,110 @@ def _by_words(query: Query, candidates: Iterable[Candidate]) -> list[Hit]:
     return [hit for candidate in candidates if (hit := scorer.score(candidate)) is not None]
 
 
+class _Block(NamedTuple):
+    """What the query meets in one block: the best match of each word, and the most that one entry gives alone."""
+
+    matches: tuple[tuple[int, Match], ...]
+    phrase: float
+    own: bool
+    parts: bool
+
+
 class _Scorer:
-    """Scores candidates for one query; what an entry is worth is worked out once, however many lines share it."""
+    """Scores candidates for one query; what a block is worth is worked out once, however many lines share it."""
 
     def __init__(self, query: Query) -> None:
-        self._query = query
+        self._words = query.words
+        self._language = query.language
         self._needles = [
-            (number, f" ~{stemmed} ")
+            (number, f" {stemmed} ")
             for number, word in enumerate(query.words)
             for stemmed in dict.fromkeys(stemmed for form in word.forms for stemmed in form.stems)
         ]
         self._full = sum(word.weight for word in query.words) or 1.0
-        self._entries: dict[str, tuple[tuple[int, Match], ...]] = {}
+        self._wants_parts = any(word.folded in _PART_WORDS for word in query.words)
+        self._blocks: dict[str, _Block] = {}
 
     def score(self, candidate: Candidate) -> Hit | None:
         """What the query and this line have in common; None when it is nothing."""
-        evidence = candidate.evidence
-        lines: dict[int, set[int]] = {}
-        for number, needle in self._needles:
-            at = evidence.find(needle)
-            while at >= 0:
-                start = evidence.rfind("\n", 0, at) + 1
-                lines.setdefault(start, set()).add(number)
-                at = evidence.find(needle, evidence.index("\n", at))
         best: dict[int, Match] = {}
         phrase = 0.0
-        own = False
-        for start, numbers in lines.items():
-            line = evidence[start : evidence.index("\n", start)]
-            matches = self._entries.get(line)
-            if matches is None:
-                matches = self._entries[line] = self._worth(line, numbers)
-            total = 0.0
-            for number, match in matches:
-                total += match.value * self._query.words[number].weight
+        own = parts = False
+        says_something = False
+        for text in candidate.evidence.split(BLOCK_END):
+            block = self._blocks.get(text)
+            if block is None:
+                block = self._blocks[text] = self._block(text)
+            if block.own:
+                own = bool(block.matches)
+                says_something = text.count("\n") > 1
+            parts = parts or block.parts
+            phrase = max(phrase, block.phrase)
+            for number, match in block.matches:
                 if number not in best or match.value > best[number].value:
                     best[number] = match
-            if len(matches) > 1:
-                phrase = max(phrase, total)
-            own = own or line.startswith(OWN)
         if not best:
             return None
-        score = sum(self._query.words[number].weight * match.value for number, match in best.items()) / self._full
+        words = self._words
+        score = sum(words[number].weight * match.value for number, match in best.items()) / self._full
         score += _WHOLE_PHRASE * phrase / self._full
         score += _DEEPER * max(len(match.entry.code) - 4 for match in best.values())
-        if own or not evidence.startswith(OWN):
+        if own or not says_something:
             # A line that says nothing of its own ("Los demás") is likelier than one that names something else.
             score += _CATCH_ALL
-        ordered = sorted(best.items(), key=lambda item: -item[1].value * self._query.words[item[0]].weight)
+        if parts and not self._wants_parts:
+            score *= _PARTS
+        ordered = sorted(best.items(), key=lambda item: -item[1].value * words[item[0]].weight)
         return Hit(candidate.code, score, tuple(match for _, match in ordered))
 
-    def _worth(self, line: str, numbers: set[int]) -> tuple[tuple[int, Match], ...]:
-        entry = _parse(line)
+    def _block(self, text: str) -> _Block:
+        lines: dict[int, set[int]] = {}
+        for number, needle in self._needles:
+            at = text.find(needle)
+            while at >= 0:
+                start = text.rfind("\n", 0, at) + 1
+                lines.setdefault(start, set()).add(number)
+                at = text.find(needle, text.index("\n", at))
+        best: dict[int, Match] = {}
+        phrase = 0.0
+        for start, numbers in lines.items():
+            entry = Entry.parse(text[start : text.index("\n", start)])
+            total = 0.0
+            for number, match in self._worth(entry, numbers):
+                total += match.value * self._words[number].weight
+                if number not in best or match.value > best[number].value:
+                    best[number] = match
+            if len(numbers) > 1:
+                phrase = max(phrase, total)
+        kind, code, parts = text[: text.index("\n")].split("\t")
+        # A whole heading of parts (8708) is no less likely; a line of parts among whole goods is.
+        return _Block(tuple(best.items()), phrase, kind == OWN, bool(parts) and len(code) > _HEADING)
+
+    def _worth(self, entry: Entry, numbers: set[int]) -> list[tuple[int, Match]]:
         wording = entry.source in (OWN, PARENT)
         coverage = min(1.0, len(numbers) / entry.size)
         partial = _PARTIAL_WORDING if wording else _PARTIAL_KEYWORD
         weight = _CHAPTER_WEIGHT if entry.source == PARENT and len(entry.code) == 2 else _SOURCE_WEIGHT[entry.source]
-        if self._query.language and entry.language and entry.language != self._query.language:
+        weight *= entry.weight
+        if self._language and entry.language and entry.language != self._language:
             weight *= _OTHER_LANGUAGE
         weight *= partial + (1 - partial) * coverage
-        return tuple((number, self._match(self._query.words[number], entry, weight)) for number in sorted(numbers))
+        if entry.head and entry.size > 1 and not self._meets_head(entry, numbers):
+            weight *= _NOT_THE_HEAD
+        return [(number, self._match(self._words[number], entry, weight)) for number in sorted(numbers)]
+
+    def _meets_head(self, entry: Entry, numbers: set[int]) -> bool:
+        return any(entry.head in form.stems for number in numbers for form in self._words[number].forms)
 
     def _match(self, word: Word, entry: Entry, weight: float) -> Match:
         quality, read_as = 0.0, None
         for form in word.forms:
             if f" {form.word} " in entry.words:
                 found = form.quality
-            elif any(f" ~{stemmed} " in entry.stems for stemmed in form.stems):
+            elif any(f" {stemmed} " in entry.stems for stemmed in form.stems):
                 found = form.quality * _OTHER_FORM
             else:
                 continue
             if found > quality:
                 quality, read_as = found, form.word if form.word != word.folded else None
         return Match(word, entry, weight * quality, read_as)
-
-
-@lru_cache(maxsize=16384)
-def _parse(line: str) -> Entry:
-    return Entry.parse(line)

@@ -43,7 +43,7 @@ from sicargabox_core.search.engine import (
     Publish,
     Replaced,
 )
-from sicargabox_core.search.evidence import OWN, PARENT, TERM, Block, blocks
+from sicargabox_core.search.evidence import BLOCK_END, OWN, PARENT, TERM, Block, blocks
 from sicargabox_core.search.text import fold
 from sicargabox_core.search.vocabulary import Vocabulary, VocabularyBuilder
 
@@ -56,6 +56,8 @@ _UPDATE_HEAP = 15_000_000
 _LOCK_SECONDS = 30.0
 _LOCK_POLL = 0.02
 _OPEN_ATTEMPTS = 5
+# About 3 kB each.
+_KEPT_LINES = 4096
 _GENERATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _POINTER, _VOCABULARY, _JOURNAL = "pointer.json", "vocabulary.json", "journal.jsonl"
 _MOST_COMPLETIONS = 3000
@@ -87,6 +89,19 @@ class _Open:
     index: tantivy.Index
     searcher: tantivy.Searcher
     vocabulary: Vocabulary
+    _read: dict[tuple[int, int], Candidate] = dataclasses.field(default_factory=dict)
+
+    def candidate(self, address: tantivy.DocAddress) -> Candidate:
+        """A stored line. Those read last are kept: decompressing one takes longer than scoring it."""
+        key = (address.segment_ord, address.doc)
+        kept = self._read.get(key)
+        if kept is None:
+            if len(self._read) >= _KEPT_LINES:
+                self._read.clear()
+            stored = self.searcher.doc(address)
+            kept = Candidate(_text(stored, "code"), bytes(stored.get_first("evidence") or b"").decode())
+            self._read[key] = kept
+        return kept
 
 
 class TantivyEngine:
@@ -239,8 +254,7 @@ class TantivyEngine:
         if query is None:
             return []
         found = current.searcher.search(query, limit=min(limit, MOST_CANDIDATES), count=False)
-        documents = [current.searcher.doc(address) for _, address in found.hits]
-        return [Candidate(_text(item, "code"), bytes(item.get_first("evidence") or b"").decode()) for item in documents]
+        return [current.candidate(address) for _, address in found.hits]
 
     def suggest(self, prefix: str, limit: int) -> list[Completion]:
         """See ``engine.SearchEngine.suggest``."""
@@ -356,7 +370,7 @@ def _as_tantivy(document: TariffDocument, parts: Sequence[Block]) -> tantivy.Doc
     stored.add_text("hash", document.content_hash())
     stored.add_text("category", document.courier_category)
     stored.add_text("above", " ".join([document.code[:length] for length in range(2, len(document.code) + 1)]))
-    stored.add_bytes("evidence", "".join([part.lines for part in parts]).encode())
+    stored.add_bytes("evidence", BLOCK_END.join([part.lines for part in parts]).encode())
     for source, name in _FIELD_OF.items():
         stored.add_text(name, " ".join([part.stems for part in parts if part.source == source]))
     stored.add_text("phrases", " ".join([part.phrases for part in parts]))

@@ -28,6 +28,9 @@ _STOP_WORDS = """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 
+SPANISH_MARK, ENGLISH_MARK = "~", "^"
+
+
 class Token(NamedTuple):
     """A folded word and where it stands in the original text."""
 
@@ -106,10 +109,16 @@ def stem(word: str, language: str) -> str:
 
 
 @lru_cache(maxsize=65536)
-def stems(word: str) -> tuple[str, ...]:
-    """The stems a word may have when its language is not known, without doubles."""
-    spanish, english = _stem_es(word), _stem_en(word)
-    return (spanish,) if spanish == english else (spanish, english)
+def marked_stems(word: str, language: str = "") -> tuple[str, ...]:
+    """The stems a word may have, each marked by its language (``~`` Spanish, ``^`` English); both when not known.
+
+    The mark keeps the languages apart: ``lego`` by Spanish rules and ``legs`` by English ones are both ``leg``.
+    """
+    if language == "es":
+        return (SPANISH_MARK + _stem_es(word),)
+    if language == "en":
+        return (ENGLISH_MARK + _stem_en(word),)
+    return SPANISH_MARK + _stem_es(word), ENGLISH_MARK + _stem_en(word)
 
 
 def _stem_es(word: str) -> str:

@@ -18,10 +18,10 @@ from rapidfuzz.distance import OSA
 
 from sicargabox_core.errors import DataFault
 from sicargabox_core.search.evidence import Block
-from sicargabox_core.search.text import stems
+from sicargabox_core.search.text import marked_stems
 
-# Below four letters nearly every word is one letter from another; from eight on two slips are common.
-_SHORTEST_FUZZY = 4
+# Below five letters nearly every word is one letter from another; from eight on two slips are common.
+_SHORTEST_FUZZY = 5
 _TWO_SLIPS_FROM = 8
 _SIMILAR_LIMIT = 3
 
@@ -51,13 +51,13 @@ class Vocabulary:
 
     def knows(self, word: str) -> bool:
         """Whether the word, or another form of it, occurs in any document."""
-        return word in self.words or any(form in self.stems for form in stems(word))
+        return word in self.words or any(form in self.stems for form in marked_stems(word))
 
     def rarity(self, word: str) -> float:
         """From near 0 (in every heading) to 1 (in one or none)."""
         if self.headings < 2:
             return 1.0
-        count = max(self.words.get(word, 0), *(self.stems.get(form, 0) for form in stems(word)), 1)
+        count = max(self.words.get(word, 0), *(self.stems.get(form, 0) for form in marked_stems(word)), 1)
         return math.log(1 + self.headings / count) / math.log(1 + self.headings)
 
     def similar(self, word: str) -> list[Similar]:
@@ -70,11 +70,7 @@ class Vocabulary:
             known for size in range(length - slips, length + slips + 1) for known in self._by_length.get(size, ())
         ]
         found = process.extract(word, choices, scorer=OSA.distance, score_cutoff=slips, limit=None)
-        near = [
-            Similar(known, int(distance))
-            for known, distance, _ in found
-            if len(known) >= _SHORTEST_FUZZY and (length > _SHORTEST_FUZZY or known[0] == word[0])
-        ]
+        near = [Similar(known, int(distance)) for known, distance, _ in found if len(known) >= _SHORTEST_FUZZY - 1]
         near.sort(key=lambda item: (item.distance, item.word[0] != word[0], -self.words[item.word], item.word))
         return [item for item in near if item.distance == near[0].distance][:_SIMILAR_LIMIT]
 
