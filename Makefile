@@ -8,6 +8,8 @@ PACKAGES := core services/api services/indexer-worker services/ai-worker service
 PYPROJECTS := $(PACKAGES:%=%/pyproject.toml)
 SOURCES := $(PACKAGES:%=%/src) $(PACKAGES:%=%/tests) tests benchmarks conftest.py
 EXISTING := $(wildcard $(SOURCES))
+# tests/laptop starts the whole product, from the wheels alone.
+TESTS := core/tests $(wildcard services/*/tests) tests/laptop
 # Chosen tests or options: make test T="core/tests/test_settings.py -x"
 T ?=
 .DEFAULT_GOAL := help
@@ -31,7 +33,7 @@ clean: ## Remove .venv and caches (never the data folder)
 ##@ Test it (T="path -x" runs chosen tests; skipped tests are listed with the reason)
 
 test: $(VENV)/dev.stamp ## Every test that needs no further server
-	$(BIN)/python -m pytest $(or $(T),core/tests $(wildcard services/*/tests))
+	$(BIN)/python -m pytest $(or $(T),$(TESTS))
 
 test-integration: $(VENV)/dev.stamp ## Tests that need PostgreSQL (its programs; each run makes its own cluster)
 	$(BIN)/python -m pytest $(or $(T),tests/integration)
