@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -305,6 +306,34 @@ def _migration_lock(database: Database) -> Iterator[None]:
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
             connection.commit()
+
+
+@dataclass(frozen=True)
+class Durability:
+    """What decides whether a commit survives a crash; ``remedy`` is set when it may not."""
+
+    settings: dict[str, str]
+    remedy: str | None = None
+
+
+def durability(database: Database) -> Durability:
+    """Whether "committed" means "on the disk" for this database, as its connections are set up."""
+    with database.engine.connect() as connection:
+        if database.is_sqlite:
+            found = {
+                name: str(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("journal_mode", "synchronous")
+            }
+            good = found["journal_mode"] == "wal" and found["synchronous"] in ("2", "3")
+            remedy = "Keep the file on a local disk: network file systems have no write-ahead log."
+        else:
+            found = {
+                name: str(connection.execute(text(f"SHOW {name}")).scalar_one())
+                for name in ("synchronous_commit", "fsync", "full_page_writes")
+            }
+            good = found["synchronous_commit"] != "off" and found["fsync"] == found["full_page_writes"] == "on"
+            remedy = "Set synchronous_commit, fsync and full_page_writes to on in PostgreSQL's configuration."
+    return Durability(found, None if good else remedy)
 
 
 def insert_if_new(session: Session, table: Table) -> postgresql.Insert | sqlite.Insert:

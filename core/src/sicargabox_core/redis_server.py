@@ -195,6 +195,7 @@ class RedisReport:
     evicted: int
     clients: int
     persistence_ok: bool
+    append_only: bool
     databases: tuple[DatabaseMemory, ...]
     replicas: tuple[Replica, ...]
     slow: tuple[SlowCommand, ...]
@@ -239,6 +240,7 @@ def memory_report(settings: Settings, *, replica_ok: bool = False) -> RedisRepor
         evicted=int(info.get("evicted_keys", 0)),
         clients=int(info.get("connected_clients", 0)),
         persistence_ok=info.get("rdb_last_bgsave_status") == "ok" and info.get("aof_last_write_status", "ok") == "ok",
+        append_only=bool(info.get("aof_enabled")),
         databases=tuple(databases),
         replicas=tuple(
             Replica(address=f"{value['ip']}:{value['port']}", state=value["state"], lag=int(value.get("lag", 0)))

@@ -6,21 +6,23 @@ and its own faults: what fails is logged once, tried again with back-off, and ho
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import structlog
 
 from sicargabox_core import observability
 from sicargabox_core.db import Database
 from sicargabox_core.errors import Unavailable
-from sicargabox_core.redis_server import Db, connect, memory_report
+from sicargabox_core.redis_server import Db, RedisError, connect, memory_report
 from sicargabox_core.settings import Settings
-from sicargabox_core.tasks import schedules, store
+from sicargabox_core.tasks import presence, schedules, store
 from sicargabox_core.tasks.broker import make_celery
 from sicargabox_core.tasks.dispatch import Publisher
 from sicargabox_core.tasks.queues import RedisBroker, queue_figures
@@ -30,6 +32,7 @@ from sicargabox_core.tasks.results import ResultEntries
 log = structlog.get_logger(__name__)
 
 SCHEDULE_SECONDS = 1.0
+PRESENCE_SECONDS = 5.0
 FIGURES_SECONDS = 5.0
 # Measuring the keys of a database costs Redis some milliseconds, and memory moves slowly.
 MEMORY_SECONDS = 30.0
@@ -75,6 +78,7 @@ class Scheduler:
         self._publisher = Publisher(settings, make_celery(settings, "scheduler"))
         self._results = ResultEntries(settings)
         self._broker_client = connect(settings, Db.BROKER)
+        self._last_pass: datetime | None = None
         self._reconciler = Reconciler(
             self.database, settings, RedisBroker(settings), self._publisher, ended=self._announce
         )
@@ -82,6 +86,7 @@ class Scheduler:
         self.jobs = [
             Job("reconcile", settings.reconcile_interval_seconds, self._reconcile),
             Job("schedules", SCHEDULE_SECONDS, self._make_due),
+            Job("presence", PRESENCE_SECONDS, self._report),
             Job("figures", FIGURES_SECONDS, self._figures),
             Job("memory", MEMORY_SECONDS, self._memory),
         ]
@@ -107,6 +112,13 @@ class Scheduler:
     def _reconcile(self) -> None:
         self._reconciler.run_once()
         observability.SCHEDULER_LAST_PASS.set_to_current_time()
+        self._last_pass = datetime.now(UTC)
+
+    def _report(self) -> None:
+        # For `sicargabox doctor`. Redis being away is told by a metric, not by this job failing.
+        if self._last_pass is not None:
+            with contextlib.suppress(RedisError):
+                presence.tell_of_scheduler(self._broker_client, self._last_pass)
 
     def _make_due(self) -> None:
         for submission in schedules.make_due(self.database, self._settings.timezone):

@@ -69,6 +69,11 @@ def find_user(session: Session, username: str) -> User:
     return user
 
 
+def list_users(session: Session) -> list[User]:
+    """All accounts by name, locked ones too."""
+    return list(session.scalars(select(User).order_by(User.username)))
+
+
 def set_password(session: Session, username: str, password: str, *, by: str) -> None:
     """Changes a password and ends all the user's sessions."""
     user = find_user(session, username)

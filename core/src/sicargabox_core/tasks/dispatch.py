@@ -149,6 +149,8 @@ class Publisher:
                 retry=False,
                 declare=[],
                 headers=_headers(task),
+                # Celery would subscribe to the result entry of every task it sends, in each sending process.
+                ignore_result=True,
                 add_to_parent=False,
             )
         except BROKER_ERRORS as error:

@@ -1,4 +1,5 @@
-"""Which workers listen: each says so in Redis every few seconds, and falls silent by a TTL when it dies.
+"""Which workers listen and whether a scheduler lives: each says so in Redis every few seconds,
+and falls silent by a TTL when it dies.
 
 No clock is compared, so hosts may disagree about the time. It is for people and figures only; no decision about a
 task depends on it.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import redis
@@ -17,6 +19,8 @@ SECONDS_BETWEEN = 5
 TTL_SECONDS = 15
 _NAMES = "sicargabox:workers"
 _PREFIX = "sicargabox:worker:"
+_SCHEDULER = "sicargabox:scheduler"
+_SCHEDULER_TTL_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,20 @@ def workers(client: redis.Redis) -> list[Presence]:
     if gone:
         client.srem(_NAMES, *gone)
     return list(_present(zip(names, values, strict=True)))
+
+
+def tell_of_scheduler(client: redis.Redis, last_pass: datetime) -> None:
+    """Says, for the next 30 s, when a scheduler's last pass ended. Raises ``RedisError``."""
+    client.setex(_SCHEDULER, _SCHEDULER_TTL_SECONDS, last_pass.isoformat())
+
+
+def last_pass_of_scheduler(client: redis.Redis) -> datetime | None:
+    """When a scheduler's last pass ended; none when none spoke within 30 s. Raises ``RedisError``."""
+    told: Any = client.get(_SCHEDULER)
+    try:
+        return None if told is None else datetime.fromisoformat(told.decode())
+    except ValueError:
+        return None  # another release's words
 
 
 def _present(told: Iterable[tuple[str, bytes | None]]) -> Iterable[Presence]:

@@ -1,0 +1,206 @@
+"""Commands to look at and steer background work: `tasks`, `queues`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic_core import to_jsonable_python
+
+from sicargabox_core.cli.invocation import Invocation, invocation
+from sicargabox_core.cli.output import Json, complain, moment, print_json, print_table, say
+from sicargabox_core.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from sicargabox_core.tasks.store import TaskView
+
+tasks = typer.Typer(no_args_is_help=True, help="Look at background tasks, cancel them, run them again.")
+_ID_LENGTH = 36
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="A task's id, or its beginning if no other begins so.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.add_typer(tasks, name="tasks")
+    app.command("queues")(queues)
+
+
+@tasks.command("list")
+def list_tasks(
+    ctx: typer.Context,
+    state: Annotated[list[str] | None, typer.Option(help="PENDING, RETRY, STARTED, PROGRESS, … (repeatable).")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="A kind of task, e.g. search.rebuild_index.")] = None,
+    queue: Annotated[list[str] | None, typer.Option(help="A queue, e.g. elasticsearch.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who started it, e.g. user:ana.")] = None,
+    parent: Annotated[str | None, typer.Option(help="Only the children of this task.")] = None,
+    before: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most (1 to 500).")] = 20,
+    json: Json = False,
+) -> None:
+    """List tasks, the newest first.
+
+    Example: sicargabox tasks list --state FAILURE --queue ai_generation
+    """
+    here = invocation(ctx)
+    page = here.tasks.list(
+        states=[one.upper() for one in state or ()],
+        names=name or (),
+        queues=queue or (),
+        initiated_by=by,
+        parent_id=parent,
+        before=before,
+        limit=limit,
+    )
+    if json:
+        print_json({"items": page.items, "next_cursor": page.next_cursor})
+        return
+    zone = here.settings.timezone
+    print_table(
+        ("id", "task", "state", "progress", "by", "created", "seconds", "attempt"),
+        [
+            (
+                task.id,
+                task.name,
+                task.shown_state,
+                _progress(task),
+                task.initiated_by,
+                moment(task.created_at, zone),
+                _seconds(task),
+                task.attempt,
+            )
+            for task in page.items
+        ],
+    )
+    if page.next_cursor:
+        say(f"More: --before {page.next_cursor}")
+
+
+@tasks.command("show")
+def show_task(
+    ctx: typer.Context,
+    task_id: TaskId,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Also the traceback of the last error.")] = False,
+    json: Json = False,
+) -> None:
+    """Show everything known of one task.
+
+    Example: sicargabox tasks show 0192f0c1 --traceback
+    """
+    from sicargabox_core.tasks import store
+
+    here = invocation(ctx)
+    task = here.tasks.get(_whole_id(here, task_id))
+    text = None
+    if traceback:
+        with here.database.read() as session:
+            text = store.traceback_of(session, task.id)
+    if json:
+        print_json(to_jsonable_python(task) | ({"traceback": text} if traceback else {}))
+        return
+    zone = here.settings.timezone
+    print_table(("field", "value"), [(name, value) for name, value in _details(task, zone) if value not in (None, "")])
+    if task.no_worker_knows_it:
+        complain("No worker of this release knows this task; it was offered several times in vain.")
+    if text:
+        say(text)
+
+
+@tasks.command("cancel")
+def cancel_task(ctx: typer.Context, task_id: TaskId, json: Json = False) -> None:
+    """Cancel a task: one that waits never runs; one that runs is asked to stop. Exit code 1: it had already ended.
+
+    Example: sicargabox tasks cancel 0192f0c1
+    """
+    here = invocation(ctx)
+    whole = _whole_id(here, task_id)
+    outcome = here.tasks.cancel(whole, by=here.principal)
+    if json:
+        print_json({"id": whole, "state": outcome.state, "revoked": outcome.revoked, "requested": outcome.requested})
+    elif outcome.revoked:
+        say(f"Task {whole} is cancelled.")
+    elif outcome.requested:
+        say(f"Task {whole} was asked to stop.")
+    else:
+        complain(f"Task {whole} had already ended as {outcome.state}.")
+    if not (outcome.revoked or outcome.requested):
+        raise typer.Exit(1)
+
+
+@tasks.command("retry")
+def retry_task(ctx: typer.Context, task_id: TaskId, json: Json = False) -> None:
+    """Run a finished task again, as a new task; of a parent only the children that failed.
+
+    Example: sicargabox tasks retry 0192f0c1
+    """
+    here = invocation(ctx)
+    submission = here.tasks.retry(_whole_id(here, task_id), by=here.principal)
+    if json:
+        print_json(submission.task)
+    else:
+        say(f"Task {submission.task.id} runs it again.")
+
+
+def queues(ctx: typer.Context, json: Json = False) -> None:
+    """Show what waits and runs in each queue, and how many workers listen.
+
+    Example: sicargabox queues --json
+    """
+    from sicargabox_core.redis_server import Db, connect
+    from sicargabox_core.tasks.queues import queue_figures
+
+    here = invocation(ctx)
+    with connect(here.settings, Db.BROKER) as broker:
+        figures = queue_figures(here.database, broker)
+    if json:
+        print_json(figures)
+        return
+    if any(one.workers is None for one in figures):
+        complain("Redis does not answer: workers and messages are not known.")
+    print_table(
+        ("queue", "waiting", "delayed", "running", "oldest waits (s)", "workers", "messages in Redis"),
+        [
+            (one.queue, one.waiting, one.delayed, one.running, one.oldest_age_seconds, one.workers, one.published)
+            for one in figures
+        ],
+    )
+
+
+def _whole_id(here: Invocation, given: str) -> str:
+    if len(given) == _ID_LENGTH:
+        return given
+    found = here.tasks.list(id_prefix=given, limit=2).items
+    if not found:
+        raise NotFound(f"there is no task {given}.", remedy="See `sicargabox tasks list`.")
+    if len(found) > 1:
+        raise InvalidInput(f"several tasks begin with {given}.", field="ID", remedy="Give more of the id.")
+    return found[0].id
+
+
+def _progress(task: TaskView) -> str | None:
+    if task.progress_current is None:
+        return None
+    total = task.progress_total
+    return f"{task.progress_current:,}" if not total else f"{task.progress_current:,}/{total:,}"
+
+
+def _seconds(task: TaskView) -> float | None:
+    if task.started_at is None or task.finished_at is None:
+        return None
+    return (task.finished_at - task.started_at).total_seconds()
+
+
+def _details(task: TaskView, zone: str) -> list[tuple[str, Any]]:
+    times = ("created_at", "run_at", "published_at", "started_at", "lease_until", "finished_at", "cancel_requested_at")
+    plain = (
+        *("id", "name", "queue", "shown_state", "initiated_by", "request_id", "retried_from", "parent_id"),
+        *("children_total", "children_open", "children_failed", "attempt", "failures", "max_attempts", "worker"),
+        *("schedule", "progress_message", "error_code", "error_message"),
+    )
+    return [
+        *((name, getattr(task, name)) for name in plain),
+        ("progress", _progress(task)),
+        *((name, moment(getattr(task, name), zone)) for name in times),
+        ("seconds", _seconds(task)),
+        ("payload", task.payload),
+        ("result", task.result),
+    ]
