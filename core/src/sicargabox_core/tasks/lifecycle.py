@@ -33,6 +33,7 @@ from sicargabox_core.tasks.rows import (
     INVALID_PAYLOAD,
     LEASE_EXPIRED,
     STARTED,
+    UNFINISHED,
     UNKNOWN_TASK,
     WAITING,
     at,
@@ -376,7 +377,7 @@ def revoke(session: Session, task_id: str, attempt: int | None = None, *, by: st
     values = {} if by is None else _cancelled_by(by)
     if attempt is not None:
         return _finalise(session, running(task_id, attempt), State.REVOKED, values)
-    unfinished = and_(tasks.c.id == task_id, or_(WAITING, STARTED))
+    unfinished = and_(tasks.c.id == task_id, UNFINISHED)
     done = _finalise(session, and_(unfinished, tasks.c.children_open.is_(None)), State.REVOKED, values)
     if not done:
         session.execute(update(tasks).where(unfinished).values(cancel_requested_at=_first_request(), **values))

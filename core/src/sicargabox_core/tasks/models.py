@@ -131,7 +131,13 @@ class TaskRow(Base):
             sqlite_where=text("waits_for IS NOT NULL"),
             postgresql_where=text("waits_for IS NOT NULL"),
         ),
-        Index("ix_tasks_parent", "parent_id"),
+        # Partial: most tasks have no parent, and an index of nulls makes a planner distrust it.
+        Index(
+            "ix_tasks_parent",
+            "parent_id",
+            sqlite_where=text("parent_id IS NOT NULL"),
+            postgresql_where=text("parent_id IS NOT NULL"),
+        ),
         Index("ix_tasks_created", "created_at", "id"),
         Index(
             "ix_tasks_finished",

@@ -228,7 +228,7 @@ def cancelled_parents() -> Select[str]:
     child = tasks.alias()
     below = select(child.c.id).where(
         child.c.parent_id == tasks.c.id,
-        child.c.state.in_([State.PENDING, State.RETRY, State.STARTED]),
+        child.c.finished_at.is_(None),
         child.c.cancel_requested_at.is_(None),
     )
     return select(tasks.c.id).where(

@@ -13,7 +13,7 @@ from sicargabox_core.db import Database, db_now
 from sicargabox_core.errors import Conflict, DataFault, NotFound
 from sicargabox_core.tasks.contracts import FINAL_STATES, TASKS, State, TaskSpec
 from sicargabox_core.tasks.lifecycle import insert_children
-from sicargabox_core.tasks.rows import STARTED, WAITING, tasks
+from sicargabox_core.tasks.rows import UNFINISHED, tasks
 from sicargabox_core.tasks.submission import Submission, accept, columns, submit
 from sicargabox_core.tasks.views import get
 
@@ -42,9 +42,7 @@ def retry(database: Database, task_id: str, *, by: str, known: Mapping[str, Task
         except ValidationError as error:
             raise DataFault(f"the payload of task {task_id} no longer fits {old.name}") from error
         unfinished = session.execute(
-            select(tasks.c.id).where(
-                tasks.c.queue == spec.queue.value, STARTED | WAITING, tasks.c.retried_from == task_id
-            )
+            select(tasks.c.id).where(tasks.c.queue == spec.queue.value, UNFINISHED, tasks.c.retried_from == task_id)
         ).scalar()
         if unfinished is not None:
             return Submission(get(session, unfinished), created=False, already_running=True)

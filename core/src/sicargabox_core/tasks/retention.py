@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from sicargabox_core.db import Database
-from sicargabox_core.tasks.rows import STARTED, WAITING, at, tasks
+from sicargabox_core.tasks.rows import UNFINISHED, at, tasks
 
 _DAY_SECONDS = 24 * 3600
 
@@ -36,5 +36,5 @@ def _delete_with_children(session: Session, ids: list[str]) -> int:
         return 0
     children = session.scalars(select(tasks.c.id).where(tasks.c.parent_id.in_(ids))).all()
     below = _delete_with_children(session, list(children))
-    gone = session.execute(delete(tasks).where(tasks.c.id.in_(ids), ~(WAITING | STARTED)).returning(tasks.c.id))
+    gone = session.execute(delete(tasks).where(tasks.c.id.in_(ids), ~UNFINISHED).returning(tasks.c.id))
     return below + len(gone.all())

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, ScalarSelect, Table, and_, case, func, select
+from sqlalchemy import ColumnElement, ScalarSelect, Table, and_, case, func, literal_column, select
 
 from sicargabox_core.db import db_now
 from sicargabox_core.errors import InvalidResult, ResultTooLarge
@@ -41,8 +41,16 @@ UNKNOWN_TASK = "unknown_task"
 # An escaped NUL, but not an escaped backslash before the letters u0000.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-WAITING = tasks.c.state.in_([State.PENDING, State.RETRY])
-STARTED = tasks.c.state == State.STARTED
+
+def _in(*states: State) -> ColumnElement[bool]:
+    # Literals, word for word as in the partial indexes: SQLite plans before it knows what is bound, and would read the
+    # whole table.
+    return tasks.c.state.in_([literal_column(f"'{state}'") for state in states])
+
+
+WAITING = _in(State.PENDING, State.RETRY)
+UNFINISHED = _in(State.PENDING, State.RETRY, State.STARTED)
+STARTED = tasks.c.state == literal_column(f"'{State.STARTED}'")
 
 
 def now() -> ScalarSelect[Any]:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from sicargabox_core.db import db_now, insert_if_new
 from sicargabox_core.errors import AlreadyRunning, Conflict, IdempotencyMismatch, InvalidInput
 from sicargabox_core.tasks.contracts import Payload, State, TaskSpec
-from sicargabox_core.tasks.rows import DATA_COUNTER, STARTED, WAITING, counters, has_nul, tasks
+from sicargabox_core.tasks.rows import DATA_COUNTER, UNFINISHED, WAITING, counters, has_nul, tasks
 from sicargabox_core.tasks.views import PUBLIC, TaskView, views_of
 
 PAYLOAD_BYTES = 512 * 1024
@@ -185,7 +185,7 @@ def _exclusive_answer(
     # The lock holds the running one's end back until our follow-up is there to be released by it.
     row = session.execute(
         select(tasks.c.id, tasks.c.state, tasks.c.payload_hash, tasks.c.data_version)
-        .where(tasks.c.exclusive_key == values["exclusive_key"], STARTED | WAITING)
+        .where(tasks.c.exclusive_key == values["exclusive_key"], UNFINISHED)
         .with_for_update()
     ).first()
     if row is None:

@@ -1,4 +1,4 @@
-"""The reconciler finds rows without a message, and those with an old one, without reading the backlog"""
+"""The reconciler finds rows without a message, those with an old one, and children, without reading the rest"""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ def upgrade() -> None:
         sqlite_where=sa.text(_WAITING),
         postgresql_where=sa.text(_WAITING),
     )
+    op.drop_index("ix_tasks_parent", table_name="tasks")
+    op.create_index(
+        "ix_tasks_parent",
+        "tasks",
+        ["parent_id"],
+        sqlite_where=sa.text("parent_id IS NOT NULL"),
+        postgresql_where=sa.text("parent_id IS NOT NULL"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_tasks_parent", table_name="tasks")
+    op.create_index("ix_tasks_parent", "tasks", ["parent_id"])
     op.drop_index("ix_tasks_publish", table_name="tasks")

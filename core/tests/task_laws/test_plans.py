@@ -1,0 +1,122 @@
+"""No statement of the protocol reads the history: each finds its rows by an index, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from core.tests.task_laws.world import EXCLUSIVE, FOLLOWED, PLAIN, Work, World
+from sqlalchemy import event, insert, text
+
+from sicargabox_core.db import db_now
+from sicargabox_core.tasks import store
+from sicargabox_core.tasks.contracts import State
+from sicargabox_core.tasks.rows import tasks
+
+HISTORY = 5000
+BACKLOG = 2000
+
+
+@pytest.fixture
+def old_world(world: World) -> World:
+    """A world with a history and a backlog of published tasks, and a planner that knows it."""
+    claim = world.running()
+    world.finish(claim, {"lines": 1})
+    row = dict(world.row(claim.id)._mapping)
+    waiting = row | {"state": State.PENDING, "finished_at": None, "published_at": world.now()}
+    with world.database.write() as session:
+        rows = [row | {"id": f"{number:08d}-0000-0000-0000-000000000000"} for number in range(HISTORY)]
+        rows += [waiting | {"id": f"{number:08d}-1111-0000-0000-000000000000"} for number in range(BACKLOG)]
+        session.execute(insert(tasks), rows)
+    with world.database.write() as session:
+        session.execute(text("ANALYZE"))
+    return world
+
+
+@contextmanager
+def plans(world: World) -> Iterator[list[str]]:
+    """The plans of all statements on ``tasks`` executed in the block; filled when it ends."""
+    executed: list[tuple[str, Any]] = []
+
+    def listen(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if "tasks" in statement and not many and not statement.startswith("INSERT"):
+            executed.append((statement, parameters))
+
+    found: list[str] = []
+    event.listen(world.database.engine, "before_cursor_execute", listen)
+    try:
+        yield found
+    finally:
+        event.remove(world.database.engine, "before_cursor_execute", listen)
+    explain = "EXPLAIN QUERY PLAN " if world.database.is_sqlite else "EXPLAIN "
+    with world.database.engine.connect() as connection:
+        for statement, parameters in executed:
+            lines = connection.exec_driver_sql(explain + statement, parameters)
+            found.append(statement + "\n--\n" + "\n".join(str(line[-1]) for line in lines))
+
+
+def reads_everything(plan: str) -> bool:
+    plan = plan.rpartition("\n--\n")[2]
+    return "Seq Scan on tasks" in plan or any(
+        "SCAN tasks" in line and "USING" not in line for line in plan.splitlines()
+    )
+
+
+def test_no_step_of_a_tasks_life_reads_the_history(old_world: World) -> None:
+    world = old_world
+    with plans(world) as found:
+        world.submit(idempotency_key="k")
+        world.submit(idempotency_key="k")
+        claim = world.running(FOLLOWED)
+        world.bump()
+        world.submit(FOLLOWED)
+        world.submit(FOLLOWED)
+        world.claim(claim.id)
+        world.beat(claim, store.Progress(1, 2))
+        world.retry_later(claim)
+        world.make_due(claim.id)
+        claim = world.claimed(claim.id)
+        world.release(claim)
+        handed = world.finish(world.claimed(claim.id), {}, [store.Child(PLAIN, Work())] * 2)
+        world.finish(world.claimed(handed.due[0]))
+        world.view(claim.id)
+        world.fail(world.claimed(handed.due[1]))
+        world.repeat(claim.id)
+        world.cancel(claim.id)
+        world.cancel(world.submitted(EXCLUSIVE))
+        with world.database.read() as session:
+            store.list_tasks(session)
+            store.list_tasks(session, id_prefix="0000")
+            store.list_tasks(session, parent_id=claim.id)
+            store.hints(session, [claim.id])
+        store.delete_finished(world.database, older_than_days=90)
+    assert len(found) > 30
+    assert [plan for plan in found if reads_everything(plan)] == []
+
+
+def test_the_reconciler_finds_its_rows_by_the_partial_indexes(old_world: World) -> None:
+    world = old_world
+    expired, cancelled, lost, new = world.running(), world.running(), world.submitted(), world.submitted()
+    world.expire(expired.id)
+    world.cancel(cancelled.id)
+    world.change(cancelled.id, cancel_requested_at=db_now(-100))
+    world.lose_message(lost)
+    world.change(new, published_at=None)
+    parent, _ = world.parent(1)
+    world.change(parent, cancel_requested_at=db_now(-1))
+    with plans(world) as found:
+        assert world.pass_once().republished == 1
+        world.broker.oldest = world.now() - timedelta(seconds=1)
+        assert world.pass_once().republished == 0
+    assert [plan for plan in found if reads_everything(plan)] == []
+    looks = [plan.rpartition("\n--\n")[2] for plan in found]
+    assert any("ix_tasks_lease" in plan for plan in looks)
+    messages = [plan for plan in looks if "ix_tasks_publish" in plan]
+    assert len(messages) >= 16  # twice for each of the four queues, and the locking ones
+    for plan in messages:
+        # The stamp is part of the search, so the backlog of published rows is not gone through.
+        searched = [line for line in plan.splitlines() if "Index Cond" in line or "SEARCH tasks" in line]
+        assert any("published_at" in line for line in searched), plan
