@@ -6,13 +6,13 @@ a line for each *entry*, a piece of wording or one term. The ranker must not par
 by one substring search (C speed) and splits only the lines that were hit.
 
     header:  kind ⇥ code it hangs on ⇥ "parts" when the wording speaks of parts
-    entry:   source ⇥ language ⇥ code ⇥ weight ⇥ number of words ⇥ head ⇥ " words " ⇥ " stems " ⇥ text ⇥ note
+    entry:   source ⇥ language ⇥ weight ⇥ number of words ⇥ head ⇥ " words " ⇥ " stems " ⇥ text ⇥ note
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -55,9 +55,9 @@ class Entry(NamedTuple):
     note: str
 
     @classmethod
-    def parse(cls, line: str) -> Entry:
-        """Reads a line as a block holds it."""
-        source, language, code, weight, size, head, words, stemmed, text, note = line.split("\t")
+    def parse(cls, line: str, code: str) -> Entry:
+        """Reads a line of a block that hangs on ``code``."""
+        source, language, weight, size, head, words, stemmed, text, note = line.split("\t")
         return cls(source, language, code, float(weight), int(size), head, words, stemmed, text, note)
 
 
@@ -100,12 +100,14 @@ def phrase_key(words: Iterable[str], language: str) -> str:
 @lru_cache(maxsize=4096)
 def _wording(source: str, code: str, es: str, en: str) -> Block:
     parts = "parts" if _PARTS.intersection(words_of(es[:_LONGEST_FIRST_WORD])[:1]) else ""
-    entries = [
-        _entry(source, language, code, text)
-        for language, wording in (("es", es), ("en", en))
-        for text in clauses(wording)
-    ]
-    return _block(source, code, parts, entries)
+    return _block(source, code, parts, [*_named(source, "es", es), *_named(source, "en", en)])
+
+
+@lru_cache(maxsize=8192)
+def _named(source: str, language: str, wording: str) -> tuple[_Made, ...]:
+    """What a wording names; four lines of ten share theirs with others ("Los demás", "De plástico")."""
+    entries = (_entry(source, language, text) for text in clauses(wording))
+    return tuple(entry for entry in entries if entry is not None)
 
 
 @lru_cache(maxsize=4096)
@@ -114,7 +116,11 @@ def _terms(group: TermGroup) -> Block:
         TERM,
         group.code,
         "",
-        [_entry(term.source, term.language, group.code, term.text, term.weight, term.note) for term in group.terms],
+        [
+            entry
+            for term in group.terms
+            if (entry := _entry(term.source, term.language, term.text, term.weight, term.note)) is not None
+        ],
     )
 
 
@@ -127,8 +133,7 @@ class _Made(NamedTuple):
     words: list[str]
 
 
-def _block(kind: str, code: str, parts: str, entries: Iterable[_Made | None]) -> Block:
-    made = [entry for entry in entries if entry is not None]
+def _block(kind: str, code: str, parts: str, made: Sequence[_Made]) -> Block:
     stemmed = [form for entry in made for form in entry.stems]
     return Block(
         source=kind,
@@ -139,7 +144,7 @@ def _block(kind: str, code: str, parts: str, entries: Iterable[_Made | None]) ->
     )
 
 
-def _entry(source: str, language: str, code: str, text: str, weight: float = 1.0, note: str = "") -> _Made | None:
+def _entry(source: str, language: str, text: str, weight: float = 1.0, note: str = "") -> _Made | None:
     words = [word for word in words_of(text) if word not in STOP_WORDS]
     if not words:
         return None
@@ -159,8 +164,7 @@ def _entry(source: str, language: str, code: str, text: str, weight: float = 1.0
     fields = (
         source,
         language,
-        code,
-        f"{weight:.3g}",
+        str(weight),
         str(size),
         head,
         f" {' '.join(words)} ",

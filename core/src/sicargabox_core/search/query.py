@@ -116,7 +116,7 @@ def parse(text: str) -> Query:
     if dotted:
         code = re.sub(r"\D", "", dotted.group())
         rest = text[: dotted.start()] + " " + text[dotted.end() :]
-    tokens = tokenize(rest)[:MOST_WORDS]
+    tokens = [token for token in tokenize(rest) if not (code and token.text in _CODE_WORDS)][:MOST_WORDS]
     language = _language(text, [token.text for token in tokens])
     words = _weighted(rest, tokens, language)
     return Query(text, code=code, words=words, language=language, tokens=tuple(token.text for token in tokens))

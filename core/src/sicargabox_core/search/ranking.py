@@ -145,6 +145,7 @@ class _Scorer:
         return Hit(candidate.code, score, tuple(match for _, match in ordered))
 
     def _block(self, text: str) -> _Block:
+        kind, code, parts = text[: text.index("\n")].split("\t")
         lines: dict[int, set[int]] = {}
         for number, needle in self._needles:
             at = text.find(needle)
@@ -155,7 +156,7 @@ class _Scorer:
         best: dict[int, Match] = {}
         phrase = 0.0
         for start, numbers in lines.items():
-            entry = Entry.parse(text[start : text.index("\n", start)])
+            entry = Entry.parse(text[start : text.index("\n", start)], code)
             total = 0.0
             for number, match in self._worth(entry, numbers):
                 total += match.value * self._words[number].weight
@@ -163,7 +164,6 @@ class _Scorer:
                     best[number] = match
             if len(numbers) > 1:
                 phrase = max(phrase, total)
-        kind, code, parts = text[: text.index("\n")].split("\t")
         # A whole heading of parts (8708) is no less likely; a line of parts among whole goods is.
         return _Block(tuple(best.items()), phrase, kind == OWN, bool(parts) and len(code) > _HEADING)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypedDict
 
@@ -19,7 +20,7 @@ from sqlalchemy.orm import Session
 from sicargabox_core.catalogue.models import CourierCategory, TariffLine
 from sicargabox_core.catalogue.tariff import display_code
 from sicargabox_core.db import Database
-from sicargabox_core.errors import DataFault, InvalidInput, Unavailable
+from sicargabox_core.errors import DataFault, InvalidInput, InvalidSetting, Unavailable
 from sicargabox_core.search.documents import plain_wording
 from sicargabox_core.search.engine import MOST_CANDIDATES, Candidate, Filters, Lookup, SearchEngine
 from sicargabox_core.search.explain import Highlight, highlights, reason
@@ -103,9 +104,9 @@ class SuggestAnswer(TypedDict):
 
 
 def make_engine(settings: Settings) -> SearchEngine:
-    """The engine the settings name. Raises ``InvalidInput`` for one that this release does not have."""
+    """The engine the settings name. Raises ``InvalidSetting`` for one that this release does not have."""
     if settings.search_url:
-        raise InvalidInput(
+        raise InvalidSetting(
             "no other engine than the embedded one is built in",
             field="SICARGABOX_SEARCH_URL",
             remedy="Unset it.",
@@ -203,47 +204,57 @@ class SearchService:
 
     def _find(self, session: Session, query: Query, filters: Filters) -> _Found:
         if query.empty:
-            return _Found(query, [], self.engine.name, degraded=False)
+            return _Found(query, [], self.engine.name)
         try:
             return self._ask_engine(query, filters)
         except (Unavailable, DataFault) as error:
             log.warning("search.degraded", error=str(error))
-            return _Found.of(interpret(query, Vocabulary.empty()), sql_candidates(session, query, filters), "sql", True)
+            understood = interpret(query, Vocabulary.empty())
+            return _Found.of(understood, sql_candidates(session, query, filters), "sql", degraded=True, code=query.code)
 
     def _ask_engine(self, query: Query, filters: Filters) -> _Found:
         understood = interpret(query, self.engine.vocabulary())
+        weights = {
+            stemmed: word.weight * form.quality
+            for word in understood.words
+            for form in word.forms
+            for stemmed in form.stems
+        }
+        phrases = understood.phrases if understood.words else ()
         code = query.code
         while True:
-            lookup = Lookup(
-                code=code,
-                stems=tuple(
-                    {
-                        stemmed: word.weight * form.quality
-                        for word in understood.words
-                        for form in word.forms
-                        for stemmed in form.stems
-                    }.items()
-                ),
-                phrases=understood.phrases if understood.words else (),
+            lookup = Lookup(code=code, stems=tuple(weights.items()), phrases=phrases)
+            found = _Found.of(
+                understood, self.engine.candidates(lookup, MOST_CANDIDATES, filters), self.engine.name, code=code
             )
-            candidates = self.engine.candidates(lookup, MOST_CANDIDATES, filters)
+            if found.hits or code is None:
+                return found
             # A code that is not in this tariff (another country's last digits, say) leads to the nearest one above.
-            if candidates or code is None or len(code) <= _SHORTEST_CODE or query.words:
-                return _Found.of(understood, candidates, self.engine.name, False, code)
-            code = code[:-1]
+            code = code[:-1] if len(code) > _SHORTEST_CODE else None
 
 
+@dataclass(frozen=True)
 class _Found:
     """Ranked hits and how they were found; ``code`` is the code that was looked for in the end."""
 
-    def __init__(self, query: Query, hits: list[Hit], engine: str, *, degraded: bool, code: str | None = None) -> None:
-        self.query, self.hits, self.engine, self.degraded, self.code = query, hits, engine, degraded, code
+    query: Query
+    hits: list[Hit]
+    engine: str
+    degraded: bool = False
+    code: str | None = None
 
     @classmethod
     def of(
-        cls, query: Query, candidates: Sequence[Candidate], engine: str, degraded: bool, code: str | None = None
+        cls,
+        query: Query,
+        candidates: Sequence[Candidate],
+        engine: str,
+        *,
+        degraded: bool = False,
+        code: str | None = None,
     ) -> _Found:
-        return cls(query, rank(query, candidates), engine, degraded=degraded, code=code)
+        """Ranks the candidates."""
+        return cls(query, rank(query, candidates), engine, degraded, code)
 
 
 _COLUMNS = (

@@ -131,7 +131,7 @@ class TantivyEngine:
                 held = count + _replay(index, place / _JOURNAL, vocabulary)
                 _prove(index, held)
                 _write_durably(place / _VOCABULARY, vocabulary.to_json())
-                now = self._pointer()
+                now = self._pointer_to_replace()
                 with publish():
                     self._point(
                         Pointer(
@@ -146,7 +146,7 @@ class TantivyEngine:
                     )
                 self._remove_unnamed()
         except BaseException as error:
-            pointer = self._pointer()
+            pointer = self._pointer_to_replace()
             if pointer is None or pointer.generation != generation:
                 shutil.rmtree(place, ignore_errors=True)
             if isinstance(error, OSError | ValueError):
@@ -166,7 +166,7 @@ class TantivyEngine:
                 "not a name for a generation", field="generation", remedy="Use letters, digits, dots and dashes."
             )
         with self._write_lock():
-            pointer = self._pointer()
+            pointer = self._pointer_to_replace()
             if pointer and generation == pointer.generation:
                 raise TaskFailed(f"generation {generation} is serving already")
             self._remove_unnamed()
@@ -202,7 +202,7 @@ class TantivyEngine:
 
     def _remove_unnamed(self) -> None:
         """Removes every generation but the serving and the previous one. Only under the write lock."""
-        pointer = self._pointer()
+        pointer = self._pointer_to_replace()
         named = {pointer.generation, pointer.previous} if pointer else set()
         for place in self._generations.iterdir():
             if place.name in named:
@@ -234,6 +234,14 @@ class TantivyEngine:
     def _point(self, pointer: Pointer) -> None:
         _write_durably(self._folder / _POINTER, json.dumps(vars(pointer), indent=1))
 
+    def _pointer_to_replace(self) -> Pointer | None:
+        """The pointer, or none when it is broken: a rebuild mends that too."""
+        try:
+            return self._pointer()
+        except DataFault as error:
+            log.warning("search.pointer_replaced", error=str(error))
+            return None
+
     def _pointer(self) -> Pointer | None:
         try:
             return Pointer(**json.loads((self._folder / _POINTER).read_text(encoding="utf-8")))
@@ -253,8 +261,11 @@ class TantivyEngine:
         query = _tantivy_query(current.index.schema, lookup, filters)
         if query is None:
             return []
-        found = current.searcher.search(query, limit=min(limit, MOST_CANDIDATES), count=False)
-        return [current.candidate(address) for _, address in found.hits]
+        try:
+            found = current.searcher.search(query, limit=min(limit, MOST_CANDIDATES), count=False)
+            return [current.candidate(address) for _, address in found.hits]
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"the search index cannot be read: {error}", remedy="Rebuild the index.") from error
 
     def suggest(self, prefix: str, limit: int) -> list[Completion]:
         """See ``engine.SearchEngine.suggest``."""
@@ -304,7 +315,7 @@ class TantivyEngine:
 
     def _building(self) -> list[str]:
         """Generations that are being built, or were when their builder died."""
-        pointer = self._pointer()
+        pointer = self._pointer_to_replace()
         names = sorted(journal.parent.name for journal in self._generations.glob(f"*/{_JOURNAL}"))
         return [name for name in names if pointer is None or name != pointer.generation]
 
