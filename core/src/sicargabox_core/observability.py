@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, ThreadingWSGIServer
 from prometheus_client.metrics import MetricWrapperBase
+
+from sicargabox_core.errors import InvalidSetting
+from sicargabox_core.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -72,7 +75,7 @@ PUBLISHED = Counter(
     "sicargabox_published_messages_total", "Messages sent to Redis, by outcome (sent, failed, dropped).", ["outcome"]
 )
 PUBLISH_BREAKER_OPEN = Gauge(
-    "sicargabox_publish_breaker_open", "1 while publishing pauses because Redis failed.", multiprocess_mode="max"
+    "sicargabox_publish_breaker_open", "1 while publishing pauses because Redis failed.", multiprocess_mode="livemax"
 )
 RECONCILED = Counter(
     "sicargabox_reconciled_tasks_total",
@@ -117,28 +120,55 @@ METRICS: tuple[MetricWrapperBase, ...] = tuple(
 )
 
 
+class AcceptedTask(Protocol):
+    """What is counted of an accepted task."""
+
+    @property
+    def queue(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+def count_accepted(task: AcceptedTask) -> None:
+    """Counts a task whose row was committed by this process."""
+    TASKS_ACCEPTED.labels(task.queue, task.name).inc()
+
+
 def attempt_label(attempt: int) -> str:
     """The closed set of attempt labels: 1, 2, 3, more."""
     return str(attempt) if attempt <= 3 else "more"
 
 
-def prepare_multiprocess_dir() -> None:
-    """Empties the folder of a dead predecessor's counts; call once in the parent, before it forks."""
+def forget_predecessors() -> None:
+    """Removes the files of an earlier worker of the same folder; call once in the parent, before it forks.
+
+    Its counts begin at zero again, as Prometheus expects of a process that started anew.
+    """
     folder = os.environ.get(MULTIPROCESS_DIR)
     if folder:
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        for file in Path(folder).glob("*.db"):
+            # Our own are open already, since this module was imported.
+            if _process_of(file) != os.getpid():
+                file.unlink(missing_ok=True)
 
 
-def forget_process(pid: int) -> None:
-    """Drops the live gauges of a child that ended; its counters stay in the sum."""
-    if os.environ.get(MULTIPROCESS_DIR):
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # untyped upstream
+def _forget_dead_children(folder: str) -> None:
+    """Drops the live gauges of children that ended, also of those that were killed; their counts stay in the sum."""
+    for file in Path(folder).glob("gauge_live*.db"):
+        try:
+            os.kill(_process_of(file), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
+
+
+def _process_of(file: Path) -> int:
+    return int(file.stem.rpartition("_")[2])
 
 
 def render_metrics() -> bytes:
     """All metrics in Prometheus' text format, summed over the children of a prefork process."""
-    if os.environ.get(MULTIPROCESS_DIR):
+    if folder := os.environ.get(MULTIPROCESS_DIR):
+        _forget_dead_children(folder)
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped upstream
         return generate_latest(registry)
@@ -201,10 +231,18 @@ class _QuietHandler(WSGIRequestHandler):
         """Probes and scrapes come every few seconds; a line for each would bury the rest."""
 
 
+def _server_class(host: str) -> type[ThreadingWSGIServer]:
+    class Server(ThreadingWSGIServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    return Server
+
+
 def serve_health(host: str, port: int, *, ready: Callable[[], None]) -> Callable[[], None]:
     """Serves ``/healthz`` (the process lives), ``/readyz`` (``ready`` raises nothing) and ``/metrics`` in a thread.
 
-    Returns a function that stops it. Port 0 in the settings means "none", so callers check before calling.
+    Returns a function that stops it. Port 0 in the settings means "none", so callers check before calling. Raises
+    ``InvalidSetting`` when the port cannot be listened on.
     """
 
     def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
@@ -226,7 +264,16 @@ def serve_health(host: str, port: int, *, ready: Callable[[], None]) -> Callable
         start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
         return [b"not found\n"]
 
-    server = make_server(host, port, application, server_class=ThreadingWSGIServer, handler_class=_QuietHandler)
+    try:
+        server = make_server(host, port, application, server_class=_server_class(host), handler_class=_QuietHandler)
+    except OSError as error:
+        raise InvalidSetting(
+            f"cannot listen on {host}:{port} ({error.strerror})",
+            field=f"{ENV_PREFIX}WORKER_PORT",
+            remedy="Give each worker and scheduler of this machine a port of its own.",
+        ) from error
+    # A child that outlives its killed parent would hold the port, and the next parent could not start.
+    os.register_at_fork(after_in_child=server.socket.close)
     thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
     thread.start()
 

@@ -122,6 +122,8 @@ class Scheduler:
 
     def _make_due(self) -> None:
         for submission in schedules.make_due(self.database, self._settings.timezone):
+            if submission.created:
+                observability.count_accepted(submission.task)
             if submission.due:
                 self._publisher.publish([submission.task])
 

@@ -21,6 +21,7 @@ from sicargabox_core.catalogue.models import CourierCategory, TariffLine
 from sicargabox_core.catalogue.tariff import display_code
 from sicargabox_core.db import Database
 from sicargabox_core.errors import DataFault, InvalidInput, InvalidSetting, Unavailable
+from sicargabox_core.observability import SEARCH_SECONDS, SEARCHES
 from sicargabox_core.search.documents import plain_wording
 from sicargabox_core.search.engine import MOST_CANDIDATES, Candidate, Filters, Lookup, SearchEngine
 from sicargabox_core.search.explain import Highlight, highlights, reason
@@ -142,10 +143,13 @@ class SearchService:
         with self._database.read() as session:
             found = self._find(session, query, filters)
             results = _shown(session, found, found.hits[offset : offset + limit], language)
+        seconds = time.perf_counter() - started
+        SEARCHES.labels(found.engine, str(found.degraded).lower()).inc()
+        SEARCH_SECONDS.labels(found.engine).observe(seconds)
         return SearchAnswer(
             query=q[:LONGEST_QUERY],
             total=len(found.hits),
-            took_ms=round((time.perf_counter() - started) * 1000, 1),
+            took_ms=round(seconds * 1000, 1),
             engine=found.engine,
             degraded=found.degraded,
             results=results,

@@ -22,8 +22,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from sicargabox_core.errors import NotFound
-from sicargabox_core.observability import configure_logging
+from sicargabox_core.errors import InvalidSetting, NotFound
+from sicargabox_core.observability import configure_logging, forget_predecessors, serve_health
 from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.tasks import lifecycle, presence, store
 from sicargabox_core.tasks.rows import STARTED, tasks
@@ -38,6 +38,9 @@ REVOKED_BY = "celery"
 
 def install(app: Celery, runtime: WorkerRuntime) -> None:
     """Connects the worker's life to ours. Signals are kept strongly: nobody else holds these functions."""
+
+    def before_children(**_: Any) -> None:
+        _serve_health(runtime)
 
     def set_up_logging(**_: Any) -> None:
         configure_logging(runtime.settings, runtime.service)
@@ -56,6 +59,7 @@ def install(app: Celery, runtime: WorkerRuntime) -> None:
         _in_background(runtime.announce, [id])
 
     for event, receiver in (
+        (signals.worker_init, before_children),
         (signals.setup_logging, set_up_logging),
         (signals.worker_shutting_down, drain),
         (signals.task_revoked, revoked),
@@ -64,6 +68,19 @@ def install(app: Celery, runtime: WorkerRuntime) -> None:
         event.connect(receiver, weak=False)
     _install_remote_control(runtime)
     app.steps["consumer"].add(_presence_step(runtime))
+
+
+def _serve_health(runtime: WorkerRuntime) -> None:
+    """/healthz, /readyz and /metrics of this worker, from its parent process."""
+    forget_predecessors()
+    settings = runtime.settings
+    if not settings.worker_port:
+        return
+    try:
+        serve_health(settings.host, settings.worker_port, ready=runtime.database.ping)
+    except InvalidSetting as error:
+        # Celery logs and goes on when a signal's receiver raises; a worker nobody can probe must not.
+        raise SystemExit(str(error)) from error
 
 
 def _in_background(function: Any, *arguments: Any) -> None:

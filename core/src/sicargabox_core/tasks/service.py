@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from sicargabox_core.errors import TaskFailed, Unavailable
+from sicargabox_core.observability import count_accepted
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import Payload, State, TaskSpec
 
@@ -56,6 +57,8 @@ class TaskService:
                 request_id=request_id,
                 idempotency_key=idempotency_key,
             )
+        if submission.created:
+            count_accepted(submission.task)
         if submission.due == (submission.task.id,):
             self._publisher.publish([submission.task])
         return submission
@@ -82,6 +85,7 @@ class TaskService:
     def retry(self, task_id: str, *, by: str) -> store.Submission:
         """Makes a new task of a finished one; raises ``NotFound``, ``Conflict``, ``AlreadyRunning``."""
         submission = store.retry(self._database, task_id, by=by)
+        count_accepted(submission.task)
         self._tell(submission.due, ())
         return submission
 

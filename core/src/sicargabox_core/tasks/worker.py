@@ -267,6 +267,8 @@ def _finish(
         log.warning("a task did not succeed", state=state.value, attempt=claim.attempt, error=message)
         return _Ended(state.value, error=message[:500])
     if state is State.STARTED:
+        for child in context.children:
+            observability.TASKS_ACCEPTED.labels(child.spec.queue.value, child.spec.name).inc()
         return _Ended("PARENT", result)
     return _Ended(state.value, result)
 
