@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, func, literal, or_, select, tuple_
@@ -256,7 +256,8 @@ def _read_cursor(text: str) -> ColumnElement[Any]:
         created_at = datetime.fromisoformat(moment)
         if created_at.tzinfo is None or len(task_id) != 36:
             raise ValueError("not one of our cursors")
-    except (ValueError, binascii.Error) as error:
+        created_at = created_at.astimezone(UTC)
+    except (ValueError, OverflowError, binascii.Error) as error:
         raise InvalidInput(
             "not a cursor", field="before", remedy="Pass next_cursor of the page before, unchanged."
         ) from error
