@@ -1,0 +1,52 @@
+// Serves what the policy forbids as inline handlers, and mends what the library leaves to the mouse.
+(() => {
+  document.addEventListener("click", (event) => {
+    const apply = event.target.closest("[data-sb-onclick]");
+    if (apply && apply.dataset.sbOnclick === "applyColumnVisibility()") window.applyColumnVisibility();
+    if (event.target.closest("[data-sb-theme]")) {
+      const root = document.documentElement;
+      const theme = root.dataset.bsTheme === "dark" ? "light" : "dark";
+      root.dataset.bsTheme = theme;
+      document.cookie = `theme=${theme}; path=/; max-age=31536000; samesite=lax`;
+    }
+    const shown = event.target.closest("[data-sb-show-password]");
+    if (shown) document.getElementById(shown.dataset.sbShowPassword).type = shown.checked ? "text" : "password";
+    const secret = event.target.closest("[data-sb-select]");
+    if (secret) secret.select();
+  });
+
+  document.addEventListener("change", (event) => {
+    const select = event.target.closest("[data-sb-onchange]");
+    if (select) window.location = select.value;
+  });
+
+  // The dialog would close before the server has seen the form, and what was typed would be lost.
+  document.addEventListener(
+    "click",
+    (event) => {
+      const submit = event.target.closest('[data-sa-action="action-submit"]');
+      const form = submit && document.querySelector('[data-sa-hook="modal-form"] form');
+      if (form && !form.reportValidity()) {
+        event.preventDefault();
+        event.stopImmediatePropagation();
+      }
+    },
+    true,
+  );
+  document.addEventListener("submit", (event) => {
+    if (event.target.closest('[data-sa-hook="modal-form"]')) {
+      event.preventDefault();
+      document.querySelector('[data-sa-action="action-submit"]').click();
+    }
+  });
+
+  // On a phone each row is a card, and each cell says what it is.
+  const heads = [...document.querySelectorAll("table.table-mobile-md thead th")].map((head) => head.textContent.trim());
+  for (const row of document.querySelectorAll("table.table-mobile-md tbody tr")) {
+    [...row.children].forEach((cell, at) => {
+      if (heads[at]) cell.dataset.label = heads[at];
+    });
+  }
+
+  document.querySelector("[data-sb-focus]")?.focus();
+})();

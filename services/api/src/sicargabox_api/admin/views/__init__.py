@@ -1,0 +1,1 @@
+"""The lists and pages of the staff, one module per thing they are about."""

@@ -1,0 +1,99 @@
+"""Tariff lines, to read: the import is their only writer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func
+from starlette.requests import Request
+from starlette_admin.contrib.sqla.filters import EqualFilter, IsNotNullFilter, IsNullFilter
+from starlette_admin.fields import BooleanField, StringField, TextAreaField
+
+from sicargabox_api.admin.fields import CodeField, LinkField, MomentField, ShownField, WordField
+from sicargabox_api.admin.language import _
+from sicargabox_api.admin.safe_view import SafeModelView
+from sicargabox_core.accounts.models import Role
+from sicargabox_core.catalogue.models import TariffLine
+from sicargabox_core.catalogue.tariff import display_code
+
+_CATEGORIES = [("ALLOWED", _("Allowed")), ("RESTRICTED", _("Restricted")), ("PROHIBITED", _("Prohibited"))]
+_TONES = {"ALLOWED": "green", "RESTRICTED": "orange", "PROHIBITED": "red"}
+_LEVELS = [
+    ("CHAPTER", _("Chapter")),
+    ("HEADING", _("Heading")),
+    ("SUBHEADING", _("Subheading")),
+    ("LINE", _("Tariff line")),
+]
+
+
+class _ChapterFilter(EqualFilter):
+    name = "chapter"
+    label = _("Is of chapter")
+
+    def apply(self, ctx: Any) -> Any:
+        """Codes that begin with the two digits."""
+        return TariffLine.code.startswith(str(ctx.value)[:2], autoescape=True)
+
+
+def _duty(name: str, label: Any) -> ShownField:
+    def percent(_request: Request, line: TariffLine) -> str | None:
+        value = getattr(line, name)
+        return None if value is None else f"{value.normalize():f} %"
+
+    return ShownField(name, label=label, getter=percent)
+
+
+class TariffLines(SafeModelView):
+    """The tariff's tree as a list."""
+
+    key = "tariff"
+    menu_label = _("Tariff")
+    display_name = _("Tariff line")
+    icon = "fa-solid fa-sitemap"
+    export_role = Role.VIEWER
+    search_columns = ("code",)
+    actions: Sequence[str] = []
+    row_actions: Sequence[str] = ["view"]
+    fields: Sequence[Any] = [
+        LinkField("code", label=_("Code"), formatter=None),
+        WordField("level", label=_("Level"), choices=_LEVELS),
+        TextAreaField("description_es", label=_("Description"), orderable=False),
+        _duty("dai", "DAI"),
+        _duty("isv", "ISV"),
+        WordField("courier_category", label=_("Courier"), choices=_CATEGORIES, tones=_TONES),
+        TextAreaField("description_en", label=_("Description in English"), exclude_from_list=True),
+        CodeField("parent_code", label=_("Parent"), exclude_from_list=True),
+        BooleanField("declarable", label=_("Can be declared"), exclude_from_list=True),
+        _duty("isc", "ISC"),
+        _duty("ispc", "ISPC"),
+        StringField("courier_reason_es", label=_("Reason"), exclude_from_list=True, searchable=False),
+        StringField("source", label=_("Source"), exclude_from_list=True, searchable=False),
+        MomentField("updated_at", label=_("Changed"), exclude_from_list=True),
+        MomentField("retired_at", label=_("Retired")),
+    ]
+    exclude_fields_from_list: Sequence[str] = ["isc", "ispc"]
+    fields_default_sort: Sequence[Any] = ["code"]
+
+    def __init__(self, services: Any, model: type[Any] = TariffLine) -> None:
+        super().__init__(services, model)
+        for field in self.fields:
+            if field.name == "code":
+                field.filters = [*(field.filters or []), _ChapterFilter]
+            elif field.name == "retired_at":
+                field.filters = [IsNullFilter, IsNotNullFilter]
+
+    def searched(self, term: str) -> str:
+        """Codes hold digits only, however they are typed."""
+        return term.strip().replace(".", "").replace(" ", "")
+
+    def get_search_query(self, request: Request, term: str) -> Any:
+        """A code's beginning, or words inside the description."""
+        digits = self.searched(term)
+        if digits.isdigit():
+            return super().get_search_query(request, term)
+        return func.lower(TariffLine.description_es).contains(term.strip().lower(), autoescape=True)
+
+    async def repr(self, obj: Any, request: Request) -> str:
+        """The code with its dots."""
+        return display_code(obj.code)
