@@ -343,6 +343,16 @@ def insert_if_new(session: Session, table: Table) -> postgresql.Insert | sqlite.
     return postgresql.insert(table).on_conflict_do_nothing()
 
 
+def wait_for_locks(session: Session) -> None:
+    """Lets this transaction wait for others' locks until its statements time out (PostgreSQL: 30 s, not 5 s).
+
+    For a rare, long transaction that runs beside its own kind, such as two first starts loading the same catalogue.
+    SQLite has one writer at a time and waits for it when the transaction begins.
+    """
+    if engine_of(session).dialect.name == "postgresql":
+        session.execute(text("SET LOCAL lock_timeout = 0"))
+
+
 def engine_of(session: Session) -> Engine:
     """The engine behind a session, for the rare statement that must know the dialect."""
     bind = session.get_bind()

@@ -31,4 +31,6 @@ def big_table(lines: int) -> Iterator[list[str]]:
         if number < 9000:
             yield row(heading, f"MADE-UP GOODS {number}")
         for line in range(10):
-            yield row(f"{heading}.{group}.{line:02d}.00", f"- Goods {number} of kind {line}, with a wording of usual length")
+            yield row(
+                f"{heading}.{group}.{line:02d}.00", f"- Goods {number} of kind {line}, with a wording of usual length"
+            )

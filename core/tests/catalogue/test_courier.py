@@ -94,6 +94,6 @@ def test_new_rules_of_a_release_reach_the_lines_that_are_there(database: Databas
         assert apply_rules(session) > 0
     with database.write() as session:
         assert apply_rules(session) == 0
-        assert set(
-            session.scalars(select(TariffLine.courier_category).where(TariffLine.code.startswith("8517")))
-        ) == {"ALLOWED"}
+        assert set(session.scalars(select(TariffLine.courier_category).where(TariffLine.code.startswith("8517")))) == {
+            "ALLOWED"
+        }

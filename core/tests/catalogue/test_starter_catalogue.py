@@ -16,7 +16,7 @@ def test_it_covers_what_a_courier_meets() -> None:
     lines = [node for node in starter_nodes() if node.duties is not None]
     assert len(lines) >= 600
     assert len({node.code[:2] for node in lines}) >= 70
-    assert all(3 <= len(node.keywords_es) and node.description_es and node.description_en for node in lines)
+    assert all(len(node.keywords_es) >= 3 and node.description_es and node.description_en for node in lines)
 
 
 def test_it_is_loaded_once_with_approved_keywords_and_chains(database: Database) -> None:
@@ -48,8 +48,6 @@ def test_two_processes_that_start_together_load_it_once(database: Database) -> N
 def test_it_is_not_loaded_into_a_catalogue_that_has_lines(database: Database) -> None:
     with database.write() as session:
         session.add(
-            TariffLine(
-                code="85", level="CHAPTER", position=1, description_es="x", declarable=False, source="official"
-            )
+            TariffLine(code="85", level="CHAPTER", position=1, description_es="x", declarable=False, source="official")
         )
     assert load_starter(database) == 0

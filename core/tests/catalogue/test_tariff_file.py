@@ -60,7 +60,9 @@ def test_a_number_that_the_next_row_does_not_prove_is_no_code(tmp_path: Path, fo
     assert rows[0] == Rejected(1, "738065", "the code column holds no code")
 
 
-@pytest.mark.parametrize("raw", ["∎ Producto suje", "• Honduras aplica t", "", "85.17", "abc", "8517-13", "99999999999999"])
+@pytest.mark.parametrize(
+    "raw", ["∎ Producto suje", "• Honduras aplica t", "", "85.17", "abc", "8517-13", "99999999999999"]
+)
 def test_a_note_in_the_code_column_is_rejected_and_not_guessed(tmp_path: Path, raw: str) -> None:
     (read,) = _read(tmp_path, row(raw, "some text"))
     assert isinstance(read, Rejected)
@@ -145,9 +147,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_semicolons_and_accents_in_the_header_are_no_hindrance(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    path.write_text(
-        "Código;Descripción;DAI;ISC;ISPC;ISV\n8517.13.00.00;Teléfonos;0,15;0;0;15%\n", encoding="utf-8-sig"
-    )
+    path.write_text("Código;Descripción;DAI;ISC;ISPC;ISV\n8517.13.00.00;Teléfonos;0,15;0;0;15%\n", encoding="utf-8-sig")
     (read,) = read_tariff(path)
     assert isinstance(read, FileRow)
     assert read.duties is not None

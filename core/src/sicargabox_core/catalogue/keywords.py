@@ -265,8 +265,10 @@ def plan(session: Session, proposals: Iterable[Proposal], *, source: KeywordSour
 
 def carry_out(session: Session, planned: Plan) -> None:
     """Writes a plan. What somebody proposed or decided since it was made stays as they left it."""
+    # RETURNING: only with it does SQLAlchemy send many rows in one statement beside ON CONFLICT.
+    new = insert_if_new(session, _KEYWORDS).returning(_KEYWORDS.c.id)
     for start in range(0, len(planned.fresh), 500):
-        session.execute(insert_if_new(session, _KEYWORDS), list(planned.fresh[start : start + 500]))
+        session.execute(new, list(planned.fresh[start : start + 500])).all()
     for keyword_id, evidence in planned.stronger.items():
         session.execute(
             update(Keyword)

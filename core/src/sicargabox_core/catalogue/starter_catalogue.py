@@ -22,7 +22,7 @@ from sicargabox_core.catalogue.courier import CATALOGUE_COUNTER, courier_rules
 from sicargabox_core.catalogue.keywords import checked
 from sicargabox_core.catalogue.models import Keyword, KeywordSource, KeywordState, Language, TariffLine
 from sicargabox_core.catalogue.tariff import ancestors, level_of
-from sicargabox_core.db import Database, insert_if_new
+from sicargabox_core.db import Database, insert_if_new, wait_for_locks
 from sicargabox_core.errors import DataFault
 from sicargabox_core.tasks.store import bump_counter
 
@@ -67,6 +67,7 @@ def load_starter(database: Database) -> int:
     with database.write() as session:
         if session.scalar(select(TariffLine.code).limit(1)) is not None:
             return 0
+        wait_for_locks(session)
         nodes = starter_nodes()
         codes = {node.code for node in nodes}
         rows = [_line_row(node, position, codes) for position, node in enumerate(nodes, start=1)]
@@ -87,7 +88,10 @@ def load_starter(database: Database) -> int:
 
 def _insert(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     for start in range(0, len(rows), 500):
-        session.execute(insert_if_new(session, table), list(rows[start : start + 500]))
+        # RETURNING, because only with it does SQLAlchemy send many rows in one statement beside ON CONFLICT:
+        # on PostgreSQL 16,000 keywords took 4.2 s row by row.
+        written = insert_if_new(session, table).returning(*table.primary_key)
+        session.execute(written, list(rows[start : start + 500])).all()
 
 
 def _line_row(node: StarterNode, position: int, codes: set[str]) -> dict[str, Any]:

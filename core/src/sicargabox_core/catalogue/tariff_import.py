@@ -24,7 +24,7 @@ from sicargabox_core.catalogue.tariff import LINE_LENGTH
 from sicargabox_core.catalogue.tariff_file import Rejected, read_tariff
 from sicargabox_core.catalogue.tariff_report import ImportReport, Reporter
 from sicargabox_core.catalogue.tariff_workbench import Node, Workbench
-from sicargabox_core.db import Database, db_now
+from sicargabox_core.db import Database, db_now, wait_for_locks
 from sicargabox_core.errors import InvalidInput
 from sicargabox_core.tasks.store import bump_counter
 
@@ -78,6 +78,7 @@ def import_tariff(
         _fill(bench, path, english, reporter)
         try:
             with database.write() as session:
+                wait_for_locks(session)
                 _merge(session, bench, reporter, rules or courier_rules())
                 audit.record(
                     session,
