@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ssl
 import warnings
+from queue import Empty
 from typing import Any
 
 import kombu.transport.redis
+import structlog
 from celery import Celery
 from kombu.entity import Exchange
 from kombu.entity import Queue as KombuQueue
@@ -19,6 +21,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from sicargabox_core.redis_server import CONNECT_SECONDS, Db, RedisAddress, parse_address
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks.contracts import TASKS, Queue
+
+log = structlog.get_logger(__name__)
 
 # Celery announces a changed default of 6.0 at every reconnect; make_celery says why we choose the present one.
 warnings.filterwarnings("ignore", message=r"\s*In Celery 5.1 we introduced an optional breaking change")
@@ -44,7 +48,31 @@ def _guard_against_collected_connection() -> None:
     channel._connparams = _connparams  # type: ignore[method-assign]  # replacing it is the point
 
 
+def _guard_against_poison() -> None:
+    """Keeps a worker alive when something that is no message lies in its queue.
+
+    kombu parses what BRPOP gave outside every handler of Celery, and a text that is not JSON, or JSON without
+    properties, ended the whole worker with "Unrecoverable error" (seen with 5.7.0), one after the other. It has left
+    the list by then, so it is thrown away like a message of an unknown task.
+    """
+    channel = kombu.transport.redis.Channel
+    original: Any = channel._brpop_read
+
+    def _brpop_read(self: Any, **options: Any) -> Any:
+        try:
+            return original(self, **options)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            connection = getattr(self.client, "connection", None)
+            if connection is None:
+                raise
+            log.error("something that is no message was thrown away", error=repr(error))
+            raise Empty from error
+
+    channel._brpop_read = _brpop_read  # type: ignore[method-assign]  # replacing it is the point
+
+
 _guard_against_collected_connection()
+_guard_against_poison()
 
 
 def make_celery(settings: Settings, name: str) -> Celery:

@@ -38,7 +38,7 @@ def tell(client: redis.Redis, presence: Presence) -> None:
     with client.pipeline(transaction=False) as pipe:
         pipe.sadd(_NAMES, presence.worker)
         pipe.expire(_NAMES, 10 * TTL_SECONDS)
-        pipe.setex(_PREFIX + presence.worker, TTL_SECONDS, value)
+        pipe.set(_PREFIX + presence.worker, value, ex=TTL_SECONDS)
         pipe.execute()
 
 
@@ -62,7 +62,7 @@ def workers(client: redis.Redis) -> list[Presence]:
 
 def tell_of_scheduler(client: redis.Redis, last_pass: datetime) -> None:
     """Says, for the next 30 s, when a scheduler's last pass ended. Raises ``RedisError``."""
-    client.setex(_SCHEDULER, _SCHEDULER_TTL_SECONDS, last_pass.isoformat())
+    client.set(_SCHEDULER, last_pass.isoformat(), ex=_SCHEDULER_TTL_SECONDS)
 
 
 def last_pass_of_scheduler(client: redis.Redis) -> datetime | None:

@@ -91,7 +91,7 @@ class ResultEntries:
         key, value = KEY_PREFIX + task_id, json.dumps(meta, ensure_ascii=False)
         try:
             with self._redis.pipeline(transaction=False) as pipe:
-                pipe.setex(key, self._ttl, value)
+                pipe.set(key, value, ex=self._ttl)
                 # AsyncResult.get() waits on the channel of the key's name.
                 pipe.publish(key, value)
                 pipe.execute()
