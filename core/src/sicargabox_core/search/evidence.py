@@ -5,7 +5,7 @@ a heading share most blocks word for word, so the ranker works a block out once 
 a line for each *entry*, a piece of wording or one term. The ranker must not parse what does not match: it finds a stem
 by one substring search (C speed) and splits only the lines that were hit.
 
-    header:  kind ⇥ code it hangs on ⇥ "parts" when the wording speaks of parts
+    header:  kind ⇥ code it hangs on ⇥ what its wording does: name goods, name parts of them, or nothing ("Los demás")
     entry:   source ⇥ language ⇥ weight ⇥ number of words ⇥ head ⇥ " words " ⇥ " stems " ⇥ text ⇥ note
 """
 
@@ -20,6 +20,7 @@ from sicargabox_core.search.document import TariffDocument, TermGroup
 from sicargabox_core.search.text import STOP_WORDS, joined_words, marked_stems, stem, words_of
 
 OWN, PARENT, TERM = "own", "parent", "term"
+NAMES, PARTS, CATCH_ALL = "names", "parts", "catch-all"
 
 _CLAUSE = re.compile(r"[;:()\[\]|]")
 _NAME = re.compile(r"[;:()\[\]|]|,\s+|\s[–-]\s")
@@ -31,7 +32,7 @@ _EXCLUDES = re.compile(
 )
 
 
-_PARTS = frozenset({"parte", "partes", "parts", "part"})
+_PARTS_WORDS = frozenset({"parte", "partes", "parts", "part"})
 # "De cámaras fotográficas", "para celulares": the goods are not the camera but something of it or for it.
 _QUALIFIER = re.compile(r"(?:de|del|para|con|sin|for|of|with|without)\s", re.IGNORECASE)
 _QUALIFIED = re.compile(r"\s(?:for|of|with|without|in)\s", re.IGNORECASE)
@@ -99,8 +100,11 @@ def phrase_key(words: Iterable[str], language: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _wording(source: str, code: str, es: str, en: str) -> Block:
-    parts = "parts" if _PARTS.intersection(words_of(es[:_LONGEST_FIRST_WORD])[:1]) else ""
-    return _block(source, code, parts, [*_named(source, "es", es), *_named(source, "en", en)])
+    named = _named(source, "es", es)
+    says = NAMES if named else CATCH_ALL
+    if _PARTS_WORDS.intersection(words_of(es[:_LONGEST_FIRST_WORD])[:1]):
+        says = PARTS
+    return _block(source, code, says, [*named, *_named(source, "en", en)])
 
 
 @lru_cache(maxsize=8192)
@@ -115,7 +119,7 @@ def _terms(group: TermGroup) -> Block:
     return _block(
         TERM,
         group.code,
-        "",
+        NAMES,
         [
             entry
             for term in group.terms
@@ -133,11 +137,11 @@ class _Made(NamedTuple):
     words: list[str]
 
 
-def _block(kind: str, code: str, parts: str, made: Sequence[_Made]) -> Block:
+def _block(kind: str, code: str, says: str, made: Sequence[_Made]) -> Block:
     stemmed = [form for entry in made for form in entry.stems]
     return Block(
         source=kind,
-        lines=f"{kind}\t{code}\t{parts}\n" + "".join([entry.line for entry in made]),
+        lines=f"{kind}\t{code}\t{says}\n" + "".join([entry.line for entry in made]),
         stems=" ".join(stemmed),
         phrases=" ".join(dict.fromkeys([entry.phrase for entry in made])),
         words=frozenset([word for entry in made for word in entry.words]),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sicargabox_core.search.engine import Candidate
-from sicargabox_core.search.evidence import BLOCK_END, OWN, PARENT, Entry
+from sicargabox_core.search.evidence import BLOCK_END, CATCH_ALL, NAMES, OWN, PARENT, PARTS, Entry
 from sicargabox_core.search.query import Query, Word
 
 _SOURCE_WEIGHT = {
@@ -33,8 +33,8 @@ _OTHER_FORM = 0.9
 _OTHER_LANGUAGE = 0.95
 _WHOLE_PHRASE = 0.12
 _NOT_THE_HEAD = 0.8
-_CATCH_ALL = 0.01
-_PARTS = 0.85
+_LIKELY = 0.01
+_NOT_PARTS = 0.85
 _PART_WORDS = frozenset(
     ["parte", "partes", "part", "parts", "repuesto", "repuestos", "refaccion", "accesorio", "accesorios", "accessories"]
 )
@@ -94,7 +94,7 @@ class _Block(NamedTuple):
     matches: tuple[tuple[int, Match], ...]
     phrase: float
     own: bool
-    parts: bool
+    says: str
 
 
 class _Scorer:
@@ -116,16 +116,15 @@ class _Scorer:
         """What the query and this line have in common; None when it is nothing."""
         best: dict[int, Match] = {}
         phrase = 0.0
-        own = parts = False
-        says_something = False
+        likely = parts = False
         for text in candidate.evidence.split(BLOCK_END):
             block = self._blocks.get(text)
             if block is None:
                 block = self._blocks[text] = self._block(text)
             if block.own:
-                own = bool(block.matches)
-                says_something = text.count("\n") > 1
-            parts = parts or block.parts
+                # A line that says nothing of its own ("Los demás") is likelier than one that names something else.
+                likely = bool(block.matches) or block.says == CATCH_ALL
+            parts = parts or block.says == PARTS
             phrase = max(phrase, block.phrase)
             for number, match in block.matches:
                 if number not in best or match.value > best[number].value:
@@ -136,16 +135,16 @@ class _Scorer:
         score = sum(words[number].weight * match.value for number, match in best.items()) / self._full
         score += _WHOLE_PHRASE * phrase / self._full
         score += _DEEPER * max(len(match.entry.code) - 4 for match in best.values())
-        if own or not says_something:
-            # A line that says nothing of its own ("Los demás") is likelier than one that names something else.
-            score += _CATCH_ALL
+        score += _LIKELY if likely else 0.0
         if parts and not self._wants_parts:
-            score *= _PARTS
+            score *= _NOT_PARTS
         ordered = sorted(best.items(), key=lambda item: -item[1].value * words[item[0]].weight)
         return Hit(candidate.code, score, tuple(match for _, match in ordered))
 
     def _block(self, text: str) -> _Block:
-        kind, code, parts = text[: text.index("\n")].split("\t")
+        kind, code, says = text[: text.index("\n")].split("\t")
+        if says == PARTS and len(code) <= _HEADING:
+            says = NAMES  # A whole heading of parts (8708) is no less likely; a line of parts among whole goods is.
         lines: dict[int, set[int]] = {}
         for number, needle in self._needles:
             at = text.find(needle)
@@ -164,8 +163,7 @@ class _Scorer:
                     best[number] = match
             if len(numbers) > 1:
                 phrase = max(phrase, total)
-        # A whole heading of parts (8708) is no less likely; a line of parts among whole goods is.
-        return _Block(tuple(best.items()), phrase, kind == OWN, bool(parts) and len(code) > _HEADING)
+        return _Block(tuple(best.items()), phrase, kind == OWN, says)
 
     def _worth(self, entry: Entry, numbers: set[int]) -> list[tuple[int, Match]]:
         wording = entry.source in (OWN, PARENT)

@@ -294,7 +294,7 @@ class TantivyEngine:
             self.name,
             ready=True,
             documents=current.searcher.num_docs,
-            size=sum(item.stat().st_size for item in place.glob("*") if item.is_file()),
+            size=_size(place),
             generation=pointer.generation,
             previous=pointer.previous,
             number=pointer.number,
@@ -316,8 +316,9 @@ class TantivyEngine:
     def _building(self) -> list[str]:
         """Generations that are being built, or were when their builder died."""
         pointer = self._pointer_to_replace()
-        names = sorted(journal.parent.name for journal in self._generations.glob(f"*/{_JOURNAL}"))
-        return [name for name in names if pointer is None or name != pointer.generation]
+        names = os.listdir(self._generations) if self._generations.is_dir() else []  # noqa: PTH208  # names are wanted
+        serving = pointer.generation if pointer else None
+        return sorted(name for name in names if name != serving and (self._generations / name / _JOURNAL).exists())
 
     def _current(self) -> _Open:
         """The serving generation, opened anew when the pointer has changed since the last look."""
@@ -511,6 +512,15 @@ def _open_index(place: Path) -> tantivy.Index:
 
 def _read_vocabulary(place: Path) -> Vocabulary:
     return Vocabulary.from_json((place / _VOCABULARY).read_text(encoding="utf-8"))
+
+
+def _size(place: Path) -> int:
+    """Bytes of a generation; files that a writer replaces meanwhile count nothing."""
+    total = 0
+    for item in place.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += item.stat().st_size
+    return total
 
 
 def _text(document: tantivy.Document, field: str) -> str:

@@ -1,0 +1,303 @@
+"""The laws of an index generation, with a real tantivy index and a real database."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.tests.search.tariff import LINES, add_keyword, build
+from sqlalchemy import update
+
+from sicargabox_core.catalogue.models import TariffLine
+from sicargabox_core.db import Database, db_now
+from sicargabox_core.errors import InvalidInput, TaskFailed, Unavailable
+from sicargabox_core.search import indexing, tantivy_engine
+from sicargabox_core.search.document import TariffDocument
+from sicargabox_core.search.documents import iter_documents
+from sicargabox_core.search.engine import Filters, Lookup
+from sicargabox_core.search.tantivy_engine import TantivyEngine
+from sicargabox_core.search.vocabulary import Vocabulary
+
+
+def generations(engine: TantivyEngine) -> set[str]:
+    return {place.name for place in (engine._folder / "generations").iterdir()}
+
+
+def documents_of(database: Database) -> list[TariffDocument]:
+    with database.read() as session:
+        return list(iter_documents(session))
+
+
+def found(engine: TantivyEngine, code: str) -> list[str]:
+    return [candidate.code for candidate in engine.candidates(Lookup(code=code), 200, Filters())]
+
+
+def retire(database: Database, code: str) -> None:
+    with database.write() as session:
+        session.execute(update(TariffLine).where(TariffLine.code == code).values(retired_at=db_now()))
+
+
+def test_a_rebuild_holds_every_line_that_can_be_declared(catalogue: Database, engine: TantivyEngine) -> None:
+    assert build(catalogue, engine) == len(LINES)
+    assert sorted(code for code, _ in engine.hashes()) == sorted(LINES)
+    status = engine.status()
+    assert (status.ready, status.documents, status.generation, status.building) == (True, len(LINES), "first", [])
+
+
+def test_without_an_index_the_engine_says_so(engine: TantivyEngine) -> None:
+    with pytest.raises(Unavailable, match="no search index yet"):
+        engine.vocabulary()
+    assert engine.status().ready is False
+
+
+def test_one_previous_generation_is_kept_and_older_ones_go(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    for name in ("first", "second", "third"):
+        build(sqlite_catalogue, engine, name)
+    assert generations(engine) == {"second", "third"}
+    assert engine.status().previous == "second"
+
+
+def test_the_number_of_the_pointer_only_grows(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    numbers = []
+    for name in ("first", "second"):
+        build(sqlite_catalogue, engine, name)
+        numbers.append(engine.status().number)
+        indexing.update(sqlite_catalogue, engine, ["8517130000"])
+        numbers.append(engine.status().number)
+    assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize(
+    "fault", [RuntimeError("stopped"), OSError(28, "No space left on device"), KeyboardInterrupt()]
+)
+def test_whatever_stops_a_rebuild_leaves_the_old_index(
+    sqlite_catalogue: Database, engine: TantivyEngine, fault: BaseException
+) -> None:
+    build(sqlite_catalogue, engine)
+
+    def broken() -> Iterator[TariffDocument]:
+        yield from documents_of(sqlite_catalogue)[:3]
+        raise fault
+
+    with pytest.raises((type(fault), Unavailable)):
+        engine.rebuild(broken(), generation="second", on_progress=lambda _: None, publish=nullcontext)
+    assert generations(engine) == {"first"}
+    assert engine.status().documents == len(LINES)
+    assert found(engine, "8517130000") == ["8517130000"]
+
+
+def test_an_attempt_that_may_not_publish_changes_nothing(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    build(sqlite_catalogue, engine)
+
+    def fenced() -> AbstractContextManager[object]:
+        raise TaskFailed("another attempt has the row")
+
+    with pytest.raises(TaskFailed, match="another attempt"):
+        engine.rebuild(
+            documents_of(sqlite_catalogue)[:1], generation="second", on_progress=lambda _: None, publish=fenced
+        )
+    assert (engine.status().generation, generations(engine)) == ("first", {"first"})
+
+
+def test_an_index_that_lost_a_document_is_never_put_into_service(
+    sqlite_catalogue: Database, engine: TantivyEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(sqlite_catalogue, engine)
+    fill = tantivy_engine._fill
+
+    def losing(*arguments: Any) -> tuple[int, Vocabulary]:
+        count, vocabulary = fill(*arguments)
+        return count + 1, vocabulary
+
+    monkeypatch.setattr(tantivy_engine, "_fill", losing)
+    with pytest.raises(TaskFailed, match="holds 13 documents of 14"):
+        build(sqlite_catalogue, engine, "second")
+    assert (engine.status().generation, generations(engine)) == ("first", {"first"})
+
+
+def test_an_empty_catalogue_never_replaces_an_index(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    build(sqlite_catalogue, engine)
+    with pytest.raises(TaskFailed, match="no tariff line"):
+        engine.rebuild([], generation="second", on_progress=lambda _: None, publish=nullcontext)
+    assert engine.status().generation == "first"
+
+
+def test_leftovers_of_a_crashed_build_go_with_the_next_one(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    build(sqlite_catalogue, engine)
+    crashed = engine._folder / "generations" / "crashed"
+    crashed.mkdir()
+    (crashed / "journal.jsonl").touch()
+    assert engine.status().building == ["crashed"]
+    build(sqlite_catalogue, engine, "second")
+    assert generations(engine) == {"first", "second"}
+
+
+@pytest.mark.parametrize("name", ["", "../elsewhere", "a/b", ".hidden", "x" * 101])
+def test_a_generation_has_a_harmless_name(sqlite_catalogue: Database, engine: TantivyEngine, name: str) -> None:
+    with pytest.raises(InvalidInput, match="generation"):
+        build(sqlite_catalogue, engine, name)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"number": 3}', "[]"])
+def test_a_broken_pointer_is_mended_by_a_rebuild(
+    sqlite_catalogue: Database, engine: TantivyEngine, content: str
+) -> None:
+    build(sqlite_catalogue, engine)
+    (engine._folder / "pointer.json").write_text(content)
+    assert engine.status().ready is False
+    build(sqlite_catalogue, engine, "second")
+    assert engine.status().documents == len(LINES)
+
+
+def test_progress_is_told_between_batches_and_may_stop_the_build(
+    sqlite_catalogue: Database, engine: TantivyEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tantivy_engine, "BATCH", 4)
+    steps: list[tuple[int, int, str]] = []
+    indexing.rebuild(
+        sqlite_catalogue,
+        engine,
+        generation="first",
+        on_step=lambda *step: steps.append(step),
+        publish=nullcontext,
+    )
+    assert [current for current, _, _ in steps] == [0, 4, 8, 12, 13]
+    assert steps[1] == (4, 13, "4/13 documents indexed")
+
+    class Cancelled(BaseException):
+        pass
+
+    def cancel(current: int, *_: object) -> None:
+        if current == 8:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        indexing.rebuild(sqlite_catalogue, engine, generation="second", on_step=cancel, publish=nullcontext)
+    assert generations(engine) == {"first"}
+
+
+def test_an_update_is_seen_at_once_and_only_changes_its_lines(catalogue: Database, engine: TantivyEngine) -> None:
+    build(catalogue, engine)
+    before = dict(engine.hashes())
+    add_keyword(catalogue, "8517130000", "telefonito")
+    assert indexing.update(catalogue, engine, ["8517130000"]).updated == 1
+    after = dict(engine.hashes())
+    assert {code for code in LINES if before[code] != after[code]} == {"8517130000"}
+    assert engine.vocabulary().knows("telefonito")
+
+
+def test_a_word_on_a_heading_reaches_all_its_lines(catalogue: Database, engine: TantivyEngine) -> None:
+    build(catalogue, engine)
+    add_keyword(catalogue, "8518", "sonido")
+    assert indexing.update(catalogue, engine, ["8518"]).updated == 3
+    lookup = Lookup(stems=(("~sonid", 1.0),))
+    assert {item.code for item in engine.candidates(lookup, 200, Filters())} == {
+        "8518210000",
+        "8518300000",
+        "8518900000",
+    }
+
+
+def test_a_retired_line_leaves_the_index(catalogue: Database, engine: TantivyEngine) -> None:
+    build(catalogue, engine)
+    retire(catalogue, "8517140000")
+    replaced = indexing.update(catalogue, engine, ["8517140000", "8517130000"])
+    assert (replaced.updated, replaced.deleted) == (1, 1)
+    assert found(engine, "8517140000") == []
+    assert engine.status().documents == len(LINES) - 1
+
+
+def test_an_update_twice_changes_nothing_more(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    build(sqlite_catalogue, engine)
+    indexing.update(sqlite_catalogue, engine, LINES)
+    indexing.update(sqlite_catalogue, engine, LINES)
+    assert sorted(code for code, _ in engine.hashes()) == sorted(LINES)
+
+
+def test_an_update_made_during_a_rebuild_is_in_the_new_index(
+    sqlite_catalogue: Database, engine: TantivyEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(sqlite_catalogue, engine)
+    stale = documents_of(sqlite_catalogue)
+    updater = TantivyEngine(engine._folder)
+
+    def slow() -> Iterator[TariffDocument]:
+        yield from stale
+        add_keyword(sqlite_catalogue, "8517130000", "telefonito")
+        retire(sqlite_catalogue, "8517140000")
+        # Another process updates while this one has read the old state of these lines already.
+        indexing.update(sqlite_catalogue, updater, ["8517130000", "8517140000"])
+        assert updater.vocabulary().knows("telefonito")
+
+    held = engine.rebuild(slow(), generation="second", on_progress=lambda _: None, publish=nullcontext)
+    assert held == len(LINES) - 1
+    assert (engine.status().generation, engine.status().documents) == ("second", held)
+    assert engine.vocabulary().knows("telefonito")
+    assert indexing.audit(sqlite_catalogue, engine, on_step=lambda *_: None).ok
+
+
+def test_the_update_that_writes_later_has_read_later(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    """Documents are read under the write lock: a slow update cannot put an older state over a newer one."""
+    build(sqlite_catalogue, engine)
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Iterator[TariffDocument]:
+        reading.set()
+        assert go_on.wait(20)
+        with sqlite_catalogue.read() as session:
+            yield from iter_documents(session, ["8517130000"])
+
+    first = threading.Thread(target=lambda: engine.replace(["8517130000"], slow()))
+    first.start()
+    assert reading.wait(20)
+    add_keyword(sqlite_catalogue, "8517130000", "telefonito")
+    second = threading.Thread(target=lambda: indexing.update(sqlite_catalogue, engine, ["8517130000"]))
+    second.start()
+    go_on.set()
+    first.join(20)
+    second.join(20)
+    assert indexing.audit(sqlite_catalogue, engine, on_step=lambda *_: None).ok
+
+
+def test_the_audit_counts_what_is_missing_extra_and_stale(catalogue: Database, engine: TantivyEngine) -> None:
+    build(catalogue, engine)
+    documents = documents_of(catalogue)
+    engine.replace(["6404110000"], [])
+    engine.replace([], [documents[0].model_copy(update={"code": "0101210000"})])
+    add_keyword(catalogue, "8517130000", "telefonito")
+    audit = indexing.audit(catalogue, engine, on_step=lambda *_: None)
+    assert (audit.database, audit.index) == (len(LINES), len(LINES))
+    assert (audit.missing_codes, audit.extra_codes, audit.stale_codes) == (
+        ["6404110000"],
+        ["0101210000"],
+        ["8517130000"],
+    )
+    assert not audit.ok
+    indexing.update(catalogue, engine, ["6404110000", "0101210000", "8517130000"])
+    assert indexing.audit(catalogue, engine, on_step=lambda *_: None).ok
+
+
+def test_a_writer_that_cannot_get_the_lock_says_so(
+    sqlite_catalogue: Database, engine: TantivyEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(sqlite_catalogue, engine)
+    monkeypatch.setattr(tantivy_engine, "_LOCK_SECONDS", 0.1)
+    with engine._write_lock(), pytest.raises(Unavailable, match="another process"):
+        TantivyEngine(engine._folder).replace(["8517130000"], [])
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(sqlite_catalogue: Database, tmp_path: Path) -> None:
+    (tmp_path / "search").write_text("a file where the folder should be")
+    with pytest.raises(Unavailable, match="could not be written"):
+        build(sqlite_catalogue, TantivyEngine(tmp_path / "search"))
+
+
+def test_the_pointer_names_what_was_proved(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    build(sqlite_catalogue, engine)
+    pointer = json.loads((engine._folder / "pointer.json").read_text())
+    assert pointer["proof"] == f"{len(LINES)} documents given, {len(LINES)} held"
