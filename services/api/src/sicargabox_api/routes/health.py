@@ -106,14 +106,15 @@ def metrics(request: Request, services: ServicesDep) -> Response:
     403 for a peer with a public address and for whatever came through a proxy (which leads the public here), unless
     ``SICARGABOX_PUBLIC_METRICS`` is set.
     """
-    if not services.settings.public_metrics and not _from_inside(request):
+    if not services.settings.public_metrics and not from_inside(request):
         raise Forbidden(
             "figures are for scrapers of the same network", remedy="Scrape the process itself, past any proxy."
         )
     return Response(render_metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _from_inside(request: Request) -> bool:
+def from_inside(request: Request) -> bool:
+    """Whether the peer has an address of a private network and no proxy led it here."""
     if "x-forwarded-for" in request.headers or "forwarded" in request.headers:
         return False
     try:
