@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select, update
+from sqlalchemy.orm import Session
 
 from sicargabox_core.db import Database
 from sicargabox_core.errors import NotFound
 from sicargabox_core.tasks.contracts import State
-from sicargabox_core.tasks.lifecycle import CancelOutcome, mark_cancelled
-from sicargabox_core.tasks.rows import STARTED, WAITING, tasks
+from sicargabox_core.tasks.endings import cancelled_by, finalise
+from sicargabox_core.tasks.rows import STARTED, WAITING, first_request, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOutcome:
+    """What became of a cancel, honestly.
+
+    ``state`` REVOKED with ``revoked``: it will not run (any more). ``requested``: it runs and was asked to stop.
+    Neither: it had already ended, in ``state``.
+    """
+
+    state: State
+    revoked: bool = False
+    requested: bool = False
+    due: tuple[str, ...] = ()
+    final: tuple[str, ...] = ()
 
 
 def request_cancel(database: Database, task_id: str, *, by: str) -> CancelOutcome:
@@ -19,7 +35,7 @@ def request_cancel(database: Database, task_id: str, *, by: str) -> CancelOutcom
     A parent that waits for its children is cancelled through them. Raises ``NotFound``.
     """
     with database.write() as session:
-        outcome = mark_cancelled(session, task_id, by)
+        outcome = _mark(session, task_id, by)
     if outcome is None:
         raise NotFound(f"there is no task {task_id}")
     if not outcome.requested:
@@ -48,3 +64,21 @@ def cancel_children(database: Database, parent_id: str, *, by: str) -> list[Canc
             )
         ).all()
     return [request_cancel(database, child, by=by) for child in children]
+
+
+def _mark(session: Session, task_id: str, by: str) -> CancelOutcome | None:
+    """One row's cancel, inside the caller's transaction; None when there is no such row."""
+    row = session.execute(select(tasks.c.state).where(tasks.c.id == task_id).with_for_update()).first()
+    if row is None:
+        return None
+    values = cancelled_by(by)
+    revoked = finalise(session, and_(tasks.c.id == task_id, WAITING), State.REVOKED, values)
+    if revoked:
+        return CancelOutcome(State.REVOKED, revoked=True, due=revoked.due, final=revoked.final)
+    asked = session.execute(
+        update(tasks)
+        .where(tasks.c.id == task_id, STARTED)
+        .values(cancel_requested_at=first_request(), **values)
+        .returning(tasks.c.id)
+    ).first()
+    return CancelOutcome(State(row.state), requested=asked is not None)

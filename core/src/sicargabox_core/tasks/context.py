@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy.orm import Session
 
-from sicargabox_core.tasks import lifecycle
+from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import Payload, TaskSpec
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TaskContext:
         self.attempt = attempt
         self.log: Any = structlog.get_logger("sicargabox.task").bind(task=name, attempt=attempt)
         self.request_id = request_id
-        self.children: list[lifecycle.Child] = []
+        self.children: list[store.Child] = []
         self.effect_functions: list[Callable[[Session], None]] = []
         self._lock = threading.Lock()
         self._progress: Progress | None = None
@@ -91,7 +91,7 @@ class TaskContext:
 
         ``size`` is what the child's progress will count up to: the parent's bar is right before the child starts.
         """
-        self.children.append(lifecycle.Child(spec=spec, payload=payload, size=size))
+        self.children.append(store.Child(spec=spec, payload=payload, size=size))
 
     def effects(self, write: Callable[[Session], None]) -> None:
         """Has ``write`` run in the short transaction that ends this task: both are committed, or neither.
@@ -130,7 +130,7 @@ class TaskContext:
         over until the block ends. Keep it short, since heartbeats wait meanwhile. Raises ``AttemptLost``.
         """
         with self.database.write() as session:
-            if not lifecycle.lock_attempt(session, self.task_id, self.attempt):
+            if not store.lock_attempt(session, self.task_id, self.attempt):
                 self._lost.set()
                 raise AttemptLost
             yield session

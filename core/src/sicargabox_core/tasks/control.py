@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sicargabox_core.errors import InvalidSetting, NotFound
 from sicargabox_core.observability import configure_logging, forget_predecessors, serve_health
 from sicargabox_core.redis_server import Db, connect
-from sicargabox_core.tasks import lifecycle, presence, store
+from sicargabox_core.tasks import presence, store
 from sicargabox_core.tasks.rows import STARTED, tasks
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _give_back_and_go(runtime: WorkerRuntime) -> None:
 
 def release_claims(runtime: WorkerRuntime) -> list[str]:
     """Gives back every row that this worker's children hold, as due now and without a failure; returns their ids."""
-    released: list[tuple[str, lifecycle.Transition]] = []
+    released: list[tuple[str, store.Transition]] = []
     with runtime.database.write() as session:
         held = session.execute(
             select(tasks.c.id, tasks.c.attempt).where(
@@ -175,7 +175,7 @@ def release_claims(runtime: WorkerRuntime) -> list[str]:
             )
         ).all()
         for task_id, attempt in held:
-            transition = lifecycle.release(session, task_id, attempt)
+            transition = store.release(session, task_id, attempt)
             if transition:
                 released.append((task_id, transition))
     for task_id, transition in released:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from sicargabox_core.tasks import lifecycle
+from sicargabox_core.tasks import store
 from sicargabox_core.tasks.results import LiveProgress
 
 if TYPE_CHECKING:
@@ -117,14 +117,14 @@ class Pulse:
         progress = context.current_progress()
         asked_at = time.monotonic()
         try:
-            beat = lifecycle.heartbeat(
+            beat = store.heartbeat(
                 self._database,
                 context.task_id,
                 context.attempt,
                 self._settings.task_lease_seconds,
                 None
                 if progress is self._saved or progress is None
-                else lifecycle.Progress(progress.current, progress.total, progress.message),
+                else store.Progress(progress.current, progress.total, progress.message),
             )
         except SQLAlchemyError as error:
             # The database may be back before the lease ends; if it is not, the next beat is told so.

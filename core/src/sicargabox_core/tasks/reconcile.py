@@ -31,7 +31,8 @@ from sicargabox_core.errors import Unavailable
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks.cancellation import cancel_children
 from sicargabox_core.tasks.contracts import Queue, State
-from sicargabox_core.tasks.lifecycle import Transition, end_cancelled, expire_lease
+from sicargabox_core.tasks.endings import Transition
+from sicargabox_core.tasks.lifecycle import end_cancelled, expire_lease
 from sicargabox_core.tasks.rows import STARTED, WAITING, at, now, resend_delay, tasks
 from sicargabox_core.tasks.views import HINT, Hint, hints
 

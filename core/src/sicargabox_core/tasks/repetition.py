@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID, uuid5
 
 from pydantic import ValidationError
 from sqlalchemy import Row, select
@@ -12,7 +11,7 @@ from sqlalchemy import Row, select
 from sicargabox_core.db import Database, db_now
 from sicargabox_core.errors import Conflict, DataFault, NotFound
 from sicargabox_core.tasks.contracts import FINAL_STATES, TASKS, State, TaskSpec
-from sicargabox_core.tasks.lifecycle import insert_children
+from sicargabox_core.tasks.parents import child_id, insert_children
 from sicargabox_core.tasks.rows import UNFINISHED, tasks
 from sicargabox_core.tasks.submission import Submission, accept, columns, submit
 from sicargabox_core.tasks.views import get
@@ -76,7 +75,7 @@ def _parent_of(old: Row[Any], children: int) -> dict[str, Any]:
 
 def _again(parent_id: str, number: int, child: Row[Any], by: str) -> dict[str, Any]:
     return {
-        "id": str(uuid5(UUID(parent_id), str(number))),
+        "id": child_id(parent_id, number),
         "name": child.name,
         "version": child.version,
         "queue": child.queue,

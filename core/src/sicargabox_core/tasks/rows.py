@@ -127,3 +127,13 @@ def storable_result(result: dict[str, Any]) -> dict[str, Any]:
     if len(encoded) > RESULT_BYTES:
         raise ResultTooLarge(f"the result has {len(encoded)} bytes of JSON, more than {RESULT_BYTES}")
     return result
+
+
+def published_now() -> dict[str, Any]:
+    """The stamp of a row whose message is sent right after the commit."""
+    return {"published_at": db_now(), "publish_count": 1}
+
+
+def first_request() -> ColumnElement[Any]:
+    """When a cancel was first asked for: now, unless it was before."""
+    return func.coalesce(tasks.c.cancel_requested_at, db_now())

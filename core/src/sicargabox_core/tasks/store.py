@@ -1,18 +1,16 @@
 """The public face of the durable tasks' SQL side; everything here is a name of a module beside it.
 
-``submission`` accepts, ``lifecycle`` changes states, ``cancellation``, ``repetition`` and ``retention`` do what they
-say, ``views`` reads. ``reconcile`` and ``schedules`` stand on this and are imported by the scheduler alone.
+``submission`` accepts, ``claiming`` claims, ``lifecycle`` runs, ``endings`` ends, ``parents`` hands out children,
+``cancellation``, ``repetition`` and ``retention`` do what they say, ``views`` reads; ``rows`` holds the words of all.
+``reconcile`` and ``schedules`` stand on this and are the scheduler's.
 """
 
-from sicargabox_core.tasks.cancellation import request_cancel
+from sicargabox_core.tasks.cancellation import CancelOutcome, request_cancel
+from sicargabox_core.tasks.claiming import Claim, claim
+from sicargabox_core.tasks.endings import REFUSED, Transition
 from sicargabox_core.tasks.lifecycle import (
     Beat,
-    CancelOutcome,
-    Child,
-    Claim,
     Progress,
-    Transition,
-    claim,
     fail,
     finish_success,
     heartbeat,
@@ -23,12 +21,14 @@ from sicargabox_core.tasks.lifecycle import (
     retry_later,
     revoke,
 )
+from sicargabox_core.tasks.parents import Child
 from sicargabox_core.tasks.repetition import retry
 from sicargabox_core.tasks.retention import delete_finished
 from sicargabox_core.tasks.submission import Submission, bump_counter, counter, submit
 from sicargabox_core.tasks.views import Hint, Page, TaskView, get, hints, list_tasks, traceback_of
 
 __all__ = [
+    "REFUSED",
     "Beat",
     "CancelOutcome",
     "Child",

@@ -29,7 +29,7 @@ from sicargabox_core import observability
 from sicargabox_core.db import Database
 from sicargabox_core.errors import TaskFailed, Unavailable
 from sicargabox_core.settings import Settings, load_settings
-from sicargabox_core.tasks import control, lifecycle, views
+from sicargabox_core.tasks import control, store, views
 from sicargabox_core.tasks.broker import make_celery
 from sicargabox_core.tasks.context import AttemptLost, TaskCancelled, TaskContext
 from sicargabox_core.tasks.contracts import Payload, State, TaskSpec
@@ -116,7 +116,7 @@ class WorkerRuntime:
                 task = views.get(session, task_id)
             self.results.write(task)
 
-    def after(self, task_id: str, transition: lifecycle.Transition) -> None:
+    def after(self, task_id: str, transition: store.Transition) -> None:
         """What follows a committed transition outside SQL; best effort, since SQL already has it."""
         try:
             self.announce(tuple(dict.fromkeys((task_id, *transition.final))))
@@ -176,7 +176,7 @@ def handles(app: Celery, spec: TaskSpec[P, R]) -> Callable[[Handler[P, R]], Hand
 def _run(runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], task_id: str) -> dict[str, Any] | None:
     """Runs one message to its end. Raises what Celery's events should show; never what would stop the worker."""
     claimed_at = time.monotonic()
-    claim = lifecycle.claim(
+    claim = store.claim(
         runtime.database,
         task_id,
         worker=runtime.worker,
@@ -204,12 +204,12 @@ def _run(runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], 
     return ended.result
 
 
-def _request(claim: lifecycle.Claim) -> dict[str, str]:
+def _request(claim: store.Claim) -> dict[str, str]:
     return {"request_id": claim.request_id} if claim.request_id else {}
 
 
 def _attempt(
-    runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], claim: lifecycle.Claim, claimed_at: float
+    runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], claim: store.Claim, claimed_at: float
 ) -> _Ended:
     context = TaskContext(
         settings=runtime.settings,
@@ -249,7 +249,7 @@ def _attempt(
 def _finish(
     runtime: WorkerRuntime,
     context: TaskContext,
-    claim: lifecycle.Claim,
+    claim: store.Claim,
     held_until: float,
     result: dict[str, Any],
     failure: BaseException | None,
@@ -276,11 +276,11 @@ def _finish(
 def _commit_while_held(
     runtime: WorkerRuntime,
     context: TaskContext,
-    claim: lifecycle.Claim,
+    claim: store.Claim,
     held_until: float,
     result: dict[str, Any],
     failure: BaseException | None,
-) -> tuple[lifecycle.Transition, BaseException | None]:
+) -> tuple[store.Transition, BaseException | None]:
     """Commits the end; tries again while the database is away and the lease is ours, since the work is done."""
     while True:
         try:
@@ -303,37 +303,37 @@ class _Refused(Exception):
 def _commit(
     runtime: WorkerRuntime,
     context: TaskContext,
-    claim: lifecycle.Claim,
+    claim: store.Claim,
     result: dict[str, Any],
     failure: BaseException | None,
-) -> lifecycle.Transition:
+) -> store.Transition:
     if isinstance(failure, TaskCancelled):
         with runtime.database.write() as session:
-            return lifecycle.revoke(session, claim.id, claim.attempt)
+            return store.revoke(session, claim.id, claim.attempt)
     if failure is not None:
         if isinstance(failure, RedisConnectionError | RedisTimeoutError):
             failure = Unavailable(str(failure))
         text = "".join(traceback.format_exception(failure))
         with runtime.database.write() as session:
-            return lifecycle.record_error(session, claim.id, claim.attempt, failure, traceback=text)
+            return store.record_error(session, claim.id, claim.attempt, failure, traceback=text)
     try:
         with runtime.database.write() as session:
             # Locked first: an effect of an attempt that lost its row must not even wait for locks.
-            if not lifecycle.lock_attempt(session, claim.id, claim.attempt):
+            if not store.lock_attempt(session, claim.id, claim.attempt):
                 raise _Refused
             for write in context.effect_functions:
                 write(session)
-            transition = lifecycle.finish_success(session, claim.id, claim.attempt, result, context.children)
+            transition = store.finish_success(session, claim.id, claim.attempt, result, context.children)
             if not transition:
                 raise _Refused
             return transition
     except _Refused:
-        return lifecycle.REFUSED
+        return store.REFUSED
 
 
-def _record_time_limit(runtime: WorkerRuntime, spec: TaskSpec[Any, Any], claim: lifecycle.Claim) -> None:
+def _record_time_limit(runtime: WorkerRuntime, spec: TaskSpec[Any, Any], claim: store.Claim) -> None:
     with runtime.database.write() as session:
-        transition = lifecycle.retry_later(
+        transition = store.retry_later(
             session,
             claim.id,
             claim.attempt,
