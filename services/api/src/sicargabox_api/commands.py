@@ -7,8 +7,9 @@ import uvicorn
 from sicargabox_core.observability import configure_logging
 from sicargabox_core.settings import load_settings
 
-# With the 2 s of a publisher that sends its last messages this stays below the 10 s that Ctrl-C is promised to take.
-_DRAIN_SECONDS = 5
+# With the 2 s of a publisher that sends its last messages this stays below the 6 s that `sicargabox run` gives each
+# process, so that all have ended 10 s after Ctrl-C.
+_DRAIN_SECONDS = 3
 
 
 def api() -> None:
