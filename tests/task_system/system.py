@@ -40,14 +40,15 @@ SHORT = {
     "drain_seconds": 1.0,
 }
 DEADLINE = 30.0
+PROBE = "tests.task_system.probe"
 
 
 class Worker:
     """One worker process with its children, in a process group of its own."""
 
-    def __init__(self, system: TaskSystem, queues: tuple[Queue, ...], concurrency: int, name: str) -> None:
+    def __init__(self, system: TaskSystem, queues: tuple[Queue, ...], concurrency: int, name: str, app: str) -> None:
         self._log = system.folder / f"{name}.log"
-        command = [sys.executable, "-m", "celery", "-A", "tests.task_system.probe", "worker"]
+        command = [sys.executable, "-m", "celery", "-A", app, "worker"]
         command += ["-Q", ",".join(queue.value for queue in queues), "-c", str(concurrency), "-n", f"{name}@%h"]
         command += ["--without-gossip", "--without-mingle"]
         with self._log.open("ab") as log:
@@ -108,10 +109,10 @@ class TaskSystem:
         self._schedulers: list[tuple[Scheduler, threading.Thread]] = []
 
     # --- processes ---------------------------------------------------------------------------------------------------
-    def start_worker(self, *queues: Queue, concurrency: int = 1, ready: bool = True) -> Worker:
-        """A worker of ``queues``; returns when it takes messages."""
+    def start_worker(self, *queues: Queue, concurrency: int = 1, ready: bool = True, app: str = PROBE) -> Worker:
+        """A worker of ``queues``; returns when it takes messages. ``app``: the module of another Celery application."""
         before = self.present()
-        worker = Worker(self, queues, concurrency, f"probe{len(self._workers)}")
+        worker = Worker(self, queues, concurrency, f"probe{len(self._workers)}", app)
         self._workers.append(worker)
         if ready:
             wait_until(

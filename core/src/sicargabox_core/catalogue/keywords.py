@@ -240,9 +240,9 @@ def plan(session: Session, proposals: Iterable[Proposal], *, source: KeywordSour
                 continue
             if key in planned:
                 continue
+            planned.add(key)
             same = stored.get(key)
             if same is None:
-                planned.add(key)
                 fresh.append(
                     {
                         "line_code": proposal.line_code,
@@ -256,7 +256,6 @@ def plan(session: Session, proposals: Iterable[Proposal], *, source: KeywordSour
                     }
                 )
             elif _is_stronger(same, proposal.evidence):
-                planned.add(key)
                 stronger[same.id] = {**(same.evidence or {}), **(proposal.evidence or {})}
             else:
                 known += 1
