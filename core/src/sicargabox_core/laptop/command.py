@@ -64,7 +64,7 @@ def _run(settings: Settings, out: Console, stopping: threading.Event) -> None:
             configure(settings, folders)
             try:
                 supervision.start(servers_ready=lambda: _wait_for_redis(settings, supervision, stopping))
-                _wait_for_api(settings, folders, stopping)
+                _wait_for_pages(settings, folders, stopping)
                 if not stopping.is_set():
                     _announce(settings, folders, out)
                     if first_use.rebuild_if_no_index(database, settings):
@@ -136,11 +136,12 @@ def _redis_answers(port: int) -> bool:
         return False
 
 
-def _wait_for_api(settings: Settings, folders: Folders, stopping: threading.Event) -> None:
+def _wait_for_pages(settings: Settings, folders: Folders, stopping: threading.Event) -> None:
     deadline = time.monotonic() + _READY_SECONDS
-    while not _api_answers(settings) and not stopping.wait(0.1):
-        if time.monotonic() > deadline:
-            raise Unavailable("the API does not answer", remedy=f"See {folders.logs / 'api.log'}.")
+    for name, port, path in (("api", settings.port, "/readyz"), ("admin", settings.admin_port, "/healthz")):
+        while not _answers(settings.host, port, path) and not stopping.wait(0.1):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the {name} does not answer", remedy=f"See {folders.logs / name}.log.")
 
 
 def _announce(settings: Settings, folders: Folders, out: Console) -> None:
@@ -157,11 +158,11 @@ def _announce(settings: Settings, folders: Folders, out: Console) -> None:
     )
 
 
-def _api_answers(settings: Settings) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  # compared, not bound
-    connection = http.client.HTTPConnection(host, settings.port, timeout=2)
+def _answers(host: str, port: int, path: str) -> bool:
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+    connection = http.client.HTTPConnection(own, port, timeout=2)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
