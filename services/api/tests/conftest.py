@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Iterator
 from decimal import Decimal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from services.api.tests.running import Api, serving
 
 from sicargabox_core.catalogue.models import Keyword, TariffLine
@@ -30,6 +32,14 @@ _NODES = (
     ("9304", "Otras armas", "Other weapons", "PROHIBITED"),
     ("9304000000", "Porras y bastones", "Batons and sticks", "PROHIBITED"),
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_logs() -> Iterator[None]:
+    # Unconfigured, structlog draws every error of a request with all local variables: seconds for each.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,8 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # Its Location would be built from whatever Host the caller sends.
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     app.state.services = services
