@@ -31,7 +31,8 @@ def reachable(settings: Settings, database: Database) -> Generator[Finding, None
         database.ping()
         found = schema_version(database)
     except (Unavailable, SQLAlchemyError) as error:
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        refused = error.__cause__ or error
+        cause = str(getattr(refused, "orig", refused)).strip().splitlines()[0]
         yield fault("database", f"{where}: {cause}", f"Start it, or correct {ENV_PREFIX}DATABASE_URL.")
         return False
     yield ok("database", f"{where} answers")
