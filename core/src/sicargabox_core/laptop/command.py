@@ -150,7 +150,7 @@ def _announce(settings: Settings, folders: Folders, out: Console) -> None:
         f"\nSicargaBox is ready.\n"
         f"  Search       {settings.effective_public_url}/\n"
         f"  Staff pages  {settings.effective_admin_url}/admin/\n"
-        f"  API          {settings.effective_public_url}/docs\n"
+        f"  API          {settings.effective_public_url}/api/v1/docs\n"
         f"  Flower       {flower}/ (user {FLOWER_USER}, password in {flower_password_file(folders)})\n"
         f"  Logs         {folders.logs}\n"
         f"Ctrl-C stops it.",
