@@ -17,7 +17,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float, what: str, interval: float = 0.02) -> T:
+def wait_until(condition: Callable[[], T | None], *, seconds: float, what: str, interval: float = 0.02) -> T:
     """Asks ``condition`` until it gives something true, and returns that.
 
     Raises ``AssertionError`` naming ``what`` when ``seconds`` have passed.

@@ -181,7 +181,7 @@ class TaskLaws:
         assert system.effects("flower-running") == 0
 
     def test_flowers_terminate_is_not_a_cancel_the_task_runs_again(self, system: TaskSystem) -> None:
-        task_id = system.submit(ACT, how="sleep", seconds=2.0, note="terminated")
+        task_id = system.submit(ACT, how="sleep", seconds=60, once=True, note="terminated")
         pid = system.wait_begun(task_id)["pid"]
         system.celery.control.revoke(task_id, terminate=True, signal="SIGKILL")
         _process_is_gone(pid)
@@ -211,7 +211,7 @@ class TaskLaws:
 
     def test_another_worker_takes_over_what_a_killed_one_held(self, system: TaskSystem) -> None:
         with system.worker(Queue.AI_GENERATION) as first:
-            task_id = system.submit(ACT_AI, how="sleep", seconds=3.0, note="takeover")
+            task_id = system.submit(ACT_AI, how="sleep", seconds=60, once=True, note="takeover")
             system.wait_begun(task_id)
             with system.worker(Queue.AI_GENERATION):
                 first.kill()
@@ -221,7 +221,7 @@ class TaskLaws:
 
     def test_a_frozen_worker_cannot_write_what_another_has_redone(self, system: TaskSystem) -> None:
         with system.worker(Queue.AI_GENERATION) as frozen:
-            task_id = system.submit(ACT_AI, how="publish", seconds=2.0, note="frozen")
+            task_id = system.submit(ACT_AI, how="publish", seconds=2.0, once=True, note="frozen")
             system.wait_begun(task_id)
             frozen.signal_all(signal.SIGSTOP)
             with system.worker(Queue.AI_GENERATION):
@@ -250,7 +250,7 @@ class TaskLaws:
 
     def test_a_long_task_is_given_back_at_the_deadline_and_costs_no_attempt(self, system: TaskSystem) -> None:
         with system.worker(Queue.AI_GENERATION) as worker:
-            task_id = system.submit(ACT_AI, how="sleep", seconds=3.0, note="long")
+            task_id = system.submit(ACT_AI, how="sleep", seconds=60, once=True, note="long")
             system.wait_begun(task_id)
             worker.signal(signal.SIGTERM)
             worker.wait()

@@ -36,20 +36,21 @@ def _act(payload: Act, ctx: TaskContext) -> Acted:
 
 
 def _behave(payload: Act, ctx: TaskContext) -> None:
+    seconds = 0.0 if payload.once and ctx.attempt > 1 else payload.seconds
     match payload.how:
         case "sleep":
-            steps = max(1, round(payload.seconds / 0.05))
+            steps = max(1, round(seconds / 0.05))
             for step in range(steps):
                 ctx.progress(step, steps, f"step {step}")
                 time.sleep(0.05)
         case "hang":
-            time.sleep(payload.seconds)
+            time.sleep(seconds)
         case "raise":
             raise ValueError(f"no: {payload.note}")
         case "refuse":
             raise TaskFailed("it cannot be done")
         case "retry" if ctx.attempt == 1:
-            raise TooManyRequests("later", retry_after=payload.seconds)
+            raise TooManyRequests("later", retry_after=seconds)
         case "exit":
             sys.exit(3)
         case "die":
@@ -57,7 +58,7 @@ def _behave(payload: Act, ctx: TaskContext) -> None:
         case "die_once" if ctx.attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         case "publish":
-            time.sleep(payload.seconds)
+            time.sleep(seconds)
             with ctx.locked_attempt():
                 _log(ctx, "published", payload)
 

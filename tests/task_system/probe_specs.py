@@ -8,7 +8,10 @@ from sicargabox_core.tasks.contracts import Payload, Queue, TaskSpec
 
 
 class Act(Payload):
-    """What to do: ``how`` names the behaviour, ``seconds`` how long it lasts, ``note`` is echoed and counted."""
+    """What to do: ``how`` names the behaviour, ``seconds`` how long it lasts, ``note`` is echoed and counted.
+
+    ``once``: only the first attempt takes ``seconds``, so a test need not guess how long another worker needs to start.
+    """
 
     how: Literal[
         "return",
@@ -26,6 +29,7 @@ class Act(Payload):
         "publish",
     ] = "return"
     seconds: float = 0.0
+    once: bool = False
     note: str = ""
     children: int = 0
 

@@ -3,6 +3,9 @@
 The row in SQL is the truth; an entry is a copy of it, written after the commit, best effort, with a bounded wait
 behind a breaker, and it expires. Live progress between two heartbeats is only here. Celery itself writes no entry
 (``task_ignore_result``): it would store the ``None`` of a duplicate and then refuse to overwrite it.
+
+Entries only move forward. A worker that was frozen in the middle of saying "started" says it when it thaws, after
+another has redone the task (seen); so each entry begins with its place in the order, and Redis refuses an earlier one.
 """
 
 from __future__ import annotations
@@ -31,6 +34,21 @@ PROGRESS = "PROGRESS"
 # The longest a caller waits for Redis here: a pulse between heartbeats, a page's look at fresher progress.
 TIMEOUT_SECONDS = 0.5
 
+# An entry without a place is Celery's own, of a message it did not know; ours replaces it.
+_WRITE_FORWARD = """
+local old = redis.call('GET', KEYS[1])
+local place = old and string.match(old, '^{"place": (%d+)')
+if place and tonumber(place) > tonumber(ARGV[3]) then
+    return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('PUBLISH', KEYS[1], ARGV[1])
+return 1
+"""
+# Within one attempt: it starts, tells its progress, may be put back to wait, and ends.
+_STEPS: dict[str, int] = {State.STARTED: 0, PROGRESS: 1, State.PENDING: 2, State.RETRY: 2}
+_LAST_STEP = 3
+
 
 @dataclass(frozen=True)
 class LiveProgress:
@@ -49,6 +67,7 @@ class ResultEntries:
         """Connects to nothing yet."""
         self._ttl = settings.result_ttl_seconds
         self._redis: redis.Redis = connect(settings, Db.RESULTS, timeout=TIMEOUT_SECONDS)
+        self._write_forward = self._redis.register_script(_WRITE_FORWARD)
         self._breaker = Breaker()
 
     def write(self, task: TaskView) -> bool:
@@ -56,12 +75,12 @@ class ResultEntries:
         if task.parent_id is not None and task.state not in (State.FAILURE, State.REVOKED):
             # Thousands of chunks would fill the budget with entries nobody asks for; their parent sums them up.
             return True
-        return self._store(task.id, _meta(task))
+        return self._store(task.id, task.attempt, _meta(task))
 
     def started(self, task_id: str, *, worker: str, attempt: int) -> bool:
         """Says that an attempt has begun."""
         result = {"hostname": worker, "attempt": attempt}
-        return self._store(task_id, _entry(task_id, State.STARTED, result))
+        return self._store(task_id, attempt, _entry(task_id, State.STARTED, result))
 
     def progress(self, task_id: str, live: LiveProgress) -> bool:
         """Says how far a running attempt is."""
@@ -71,7 +90,7 @@ class ResultEntries:
             "message": live.message,
             "attempt": live.attempt,
         }
-        return self._store(task_id, _entry(task_id, PROGRESS, result))
+        return self._store(task_id, live.attempt, _entry(task_id, PROGRESS, result))
 
     def read_progress(self, task_id: str) -> LiveProgress | None:
         """The live progress of a task, none when there is none or Redis does not answer."""
@@ -85,16 +104,14 @@ class ResultEntries:
         self._breaker.succeeded()
         return _read_progress(raw)
 
-    def _store(self, task_id: str, meta: Mapping[str, Any]) -> bool:
+    def _store(self, task_id: str, attempt: int, meta: Mapping[str, Any]) -> bool:
         if not self._breaker.allows():
             return False
-        key, value = KEY_PREFIX + task_id, json.dumps(meta, ensure_ascii=False)
+        place = 10 * attempt + _STEPS.get(meta["status"], _LAST_STEP)
+        value = json.dumps({"place": place, **meta}, ensure_ascii=False)
         try:
-            with self._redis.pipeline(transaction=False) as pipe:
-                pipe.set(key, value, ex=self._ttl)
-                # AsyncResult.get() waits on the channel of the key's name.
-                pipe.publish(key, value)
-                pipe.execute()
+            # AsyncResult.get() waits on the channel of the key's name, so the script publishes too.
+            self._write_forward(keys=[KEY_PREFIX + task_id], args=[value, self._ttl, place])
         except RedisError as error:
             self._breaker.failed()
             log.info("Redis took no result entry; SQL has it", task_id=task_id, error=str(error))
