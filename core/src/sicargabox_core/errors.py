@@ -43,7 +43,7 @@ class SicargaBoxError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.field}: {self.message}" if self.field else self.message
-        return f"{text} {self.remedy}" if self.remedy else text
+        return f"{text.rstrip('.')}. {self.remedy}" if self.remedy else text
 
 
 class InvalidInput(SicargaBoxError):
