@@ -13,7 +13,7 @@ STATE_WORDS: dict[str, Any] = {
     "RETRY": _("Retrying"),
     "STARTED": _("Started"),
     "PROGRESS": _("In progress"),
-    "SUCCESS": _("Done"),
+    "SUCCESS": _("Finished"),
     "FAILURE": _("Failed"),
     "REVOKED": _("Cancelled"),
 }
