@@ -10,7 +10,7 @@ from core.tests.task_laws.world import EXCLUSIVE, PLAIN, Work, World
 from sqlalchemy import update
 
 from sicargabox_core.db import db_now
-from sicargabox_core.errors import InvalidInput
+from sicargabox_core.errors import InvalidInput, NotFound
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import State
 from sicargabox_core.tasks.rows import tasks
@@ -55,6 +55,7 @@ def test_each_filter_narrows_the_list(world: World) -> None:
     assert listed(world, states=["PENDING"]) == [child, exclusive, plain]
     assert listed(world, states=[State.STARTED]) == [parent, running.id]
     assert listed(world, states=["PROGRESS"]) == [parent]
+    assert listed(world, states=["PROGRESS", "SUCCESS", "PENDING"]) == [child, parent, exclusive, plain]
     assert listed(world, names=["law.exclusive"]) == [exclusive]
     assert listed(world, queues=["learning"]) == [exclusive]
     assert listed(world, initiated_by="user:bea") == [exclusive]
@@ -78,12 +79,21 @@ def test_each_filter_narrows_the_list(world: World) -> None:
         ({"limit": 501}, "limit"),
         ({"id_prefix": "01a2%"}, "id_prefix"),
         ({"id_prefix": "0" * 37}, "id_prefix"),
+        ({"names": ["a\x00b"]}, "name"),
+        ({"initiated_by": "a\x00b"}, "initiated_by"),
     ],
 )
 def test_a_wrong_filter_names_its_field(world: World, filters: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         listed(world, **filters)
     assert refusal.value.field == field
+
+
+@pytest.mark.parametrize("text", ["", "x", "a\x00b", "01a20795-9feb-7767-98b4-e63910cf95f", "'; --"])
+def test_a_text_that_is_no_id_is_not_found(world: World, text: str) -> None:
+    for ask in (world.view, world.cancel, world.repeat):
+        with pytest.raises(NotFound):
+            ask(text)
 
 
 def test_retention_deletes_what_ended_long_ago_and_nothing_else(world: World) -> None:

@@ -11,7 +11,7 @@ from sicargabox_core.db import Database
 from sicargabox_core.errors import NotFound
 from sicargabox_core.tasks.contracts import State
 from sicargabox_core.tasks.endings import cancelled_by, finalise
-from sicargabox_core.tasks.rows import STARTED, WAITING, first_request, tasks
+from sicargabox_core.tasks.rows import STARTED, WAITING, can_be_an_id, first_request, tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,10 @@ def request_cancel(database: Database, task_id: str, *, by: str) -> CancelOutcom
 
     A parent that waits for its children is cancelled through them. Raises ``NotFound``.
     """
-    with database.write() as session:
-        outcome = _mark(session, task_id, by)
+    outcome = None
+    if can_be_an_id(task_id):
+        with database.write() as session:
+            outcome = _mark(session, task_id, by)
     if outcome is None:
         raise NotFound(f"there is no task {task_id}")
     if not outcome.requested:

@@ -12,7 +12,7 @@ from sicargabox_core.db import Database, db_now
 from sicargabox_core.errors import Conflict, DataFault, NotFound
 from sicargabox_core.tasks.contracts import FINAL_STATES, TASKS, State, TaskSpec
 from sicargabox_core.tasks.parents import child_id, insert_children
-from sicargabox_core.tasks.rows import UNFINISHED, tasks
+from sicargabox_core.tasks.rows import UNFINISHED, can_be_an_id, tasks
 from sicargabox_core.tasks.submission import Submission, accept, columns, submit
 from sicargabox_core.tasks.views import get
 
@@ -26,6 +26,8 @@ def retry(database: Database, task_id: str, *, by: str, known: Mapping[str, Task
     Asked twice before the new one ends, it returns that one. Raises ``NotFound``, ``Conflict`` (not ended, or its
     name is not known), ``DataFault`` (its payload fits no longer), ``AlreadyRunning``.
     """
+    if not can_be_an_id(task_id):
+        raise NotFound(f"there is no task {task_id}")
     with database.write() as session:
         # The lock makes two clicks at the same moment two in turn.
         old = session.execute(select(*tasks.c).where(tasks.c.id == task_id).with_for_update()).first()

@@ -38,18 +38,21 @@ INVALID_PAYLOAD = "invalid_payload"
 LEASE_EXPIRED = "lease_expired"
 UNKNOWN_TASK = "unknown_task"
 
+_TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # An escaped NUL, but not an escaped backslash before the letters u0000.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
-def _in(*states: State) -> ColumnElement[bool]:
-    # Literals, word for word as in the partial indexes: SQLite plans before it knows what is bound, and would read the
-    # whole table.
+def in_states(*states: State) -> ColumnElement[bool]:
+    """One of ``states``, as literals and word for word as in the partial indexes.
+
+    SQLite plans before it knows what is bound, and would read the whole table.
+    """
     return tasks.c.state.in_([literal_column(f"'{state}'") for state in states])
 
 
-WAITING = _in(State.PENDING, State.RETRY)
-UNFINISHED = _in(State.PENDING, State.RETRY, State.STARTED)
+WAITING = in_states(State.PENDING, State.RETRY)
+UNFINISHED = in_states(State.PENDING, State.RETRY, State.STARTED)
 STARTED = tasks.c.state == literal_column(f"'{State.STARTED}'")
 
 
@@ -64,6 +67,11 @@ def now() -> ScalarSelect[Any]:
 def at(offset_seconds: float) -> ScalarSelect[Any]:
     """The same, ``offset_seconds`` away."""
     return select(db_now(offset_seconds)).scalar_subquery()
+
+
+def can_be_an_id(task_id: str) -> bool:
+    """Whether ``task_id`` can be one: anything else is simply not found (PostgreSQL even refuses to look for a NUL)."""
+    return _TASK_ID.fullmatch(task_id) is not None
 
 
 def running(task_id: str, attempt: int) -> ColumnElement[bool]:

@@ -15,7 +15,17 @@ from sqlalchemy.orm import Session
 
 from sicargabox_core.errors import InvalidInput, NotFound
 from sicargabox_core.tasks.contracts import FINAL_STATES, WAITING_STATES, State
-from sicargabox_core.tasks.rows import INTEGER_MAX, STARTED, UNCLAIMED_AFTER, UNKNOWN_TASK, WAITING, tasks
+from sicargabox_core.tasks.rows import (
+    INTEGER_MAX,
+    STARTED,
+    UNCLAIMED_AFTER,
+    UNFINISHED,
+    UNKNOWN_TASK,
+    WAITING,
+    can_be_an_id,
+    in_states,
+    tasks,
+)
 
 PROGRESS = "PROGRESS"
 PAGE_MOST = 500
@@ -105,7 +115,7 @@ class _ChildrenProgress:
 
 def get(session: Session, task_id: str) -> TaskView:
     """The task, or ``NotFound``."""
-    row = session.execute(select(*PUBLIC).where(tasks.c.id == task_id)).first()
+    row = session.execute(select(*PUBLIC).where(tasks.c.id == task_id)).first() if can_be_an_id(task_id) else None
     if row is None:
         raise NotFound(f"there is no task {task_id}")
     return views_of(session, [row])[0]
@@ -140,13 +150,16 @@ def list_tasks(
     statement = select(*PUBLIC).order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(limit + 1)
     if wanted := list(states):
         statement = statement.where(_in_states(wanted))
-    for column, values in ((tasks.c.name, list(names)), (tasks.c.queue, list(queues))):
+    for column, values in (
+        (tasks.c.name, list(names)),
+        (tasks.c.queue, list(queues)),
+        (tasks.c.initiated_by, [] if initiated_by is None else [initiated_by]),
+        (tasks.c.parent_id, [] if parent_id is None else [parent_id]),
+    ):
+        if any("\x00" in value for value in values):
+            raise InvalidInput("it holds a NUL character", field=column.name, remedy="Leave it out.")
         if values:
             statement = statement.where(column.in_(values))
-    if initiated_by is not None:
-        statement = statement.where(tasks.c.initiated_by == initiated_by)
-    if parent_id is not None:
-        statement = statement.where(tasks.c.parent_id == parent_id)
     if since is not None:
         statement = statement.where(tasks.c.created_at >= since)
     if until is not None:
@@ -229,8 +242,10 @@ def _in_states(wanted: Sequence[str]) -> Any:
         raise InvalidInput(
             f"{unknown[0]!r} is not a state", field="state", remedy=f"Use {', '.join([*State, PROGRESS])}."
         )
-    conditions = [tasks.c.state.in_(plain)] if plain else []
-    return or_(*conditions, with_progress) if PROGRESS in wanted else conditions[0]
+    conditions = [in_states(*map(State, plain))] if plain else []
+    condition = or_(*conditions, with_progress) if PROGRESS in wanted else conditions[0]
+    # Said once more, so that the unfinished few are found without going through the history.
+    return condition if FINAL_STATES.intersection(plain) else and_(UNFINISHED, condition)
 
 
 def _id_range(prefix: str) -> tuple[str, str]:
