@@ -10,17 +10,18 @@ import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Table, bindparam, select, update
 
 from sicargabox_core.catalogue.models import CourierCategory, TariffLine
-from sicargabox_core.db import db_now
+from sicargabox_core.db import Database, db_now
 from sicargabox_core.errors import DataFault
 from sicargabox_core.tasks.store import bump_counter
 
 CATALOGUE_COUNTER = "catalogue"
+_LINES = cast(Table, TariffLine.__table__)
+_DECIDED = ("courier_category", "courier_rule", "courier_reason_es", "courier_reason_en")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class Verdict:
     rule: str | None = None
     reason_es: str | None = None
     reason_en: str | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """As columns of a tariff line."""
+        return {
+            "courier_category": self.category.value,
+            "courier_rule": self.rule,
+            "courier_reason_es": self.reason_es,
+            "courier_reason_en": self.reason_en,
+        }
 
 
 ALLOWED = Verdict()
@@ -91,28 +101,26 @@ def courier_rules() -> CourierRules:
     return parse_rules(tomllib.loads(resources.files(__package__).joinpath("courier_rules.toml").read_text("utf-8")))
 
 
-def apply_rules(session: Session, rules: CourierRules | None = None) -> int:
+def apply_rules(database: Database, rules: CourierRules | None = None) -> int:
     """Brings every node's category to the rules and gives the number of nodes that changed.
 
-    For a release that carries other rules than the one before; imports apply them by themselves.
+    For the start of a release that carries other rules than the one before; imports apply them by themselves. Takes
+    the writer's place only when something differs.
     """
     rules = rules or courier_rules()
-    changed = 0
-    for line in session.scalars(select(TariffLine).execution_options(yield_per=1000)):
-        verdict = rules.verdict(line.code)
-        if (line.courier_category, line.courier_rule, line.courier_reason_es, line.courier_reason_en) != (
-            verdict.category,
-            verdict.rule,
-            verdict.reason_es,
-            verdict.reason_en,
+    changes: list[dict[str, Any]] = []
+    with database.read() as session:
+        for code, *stored in session.execute(
+            select(_LINES.c.code, *(_LINES.c[name] for name in _DECIDED)).execution_options(yield_per=1000)
         ):
-            line.courier_category = verdict.category
-            line.courier_rule = verdict.rule
-            line.courier_reason_es = verdict.reason_es
-            line.courier_reason_en = verdict.reason_en
-            line.updated_at = db_now()
-            changed += 1
-    if changed:
-        session.flush()
+            decided = rules.verdict(code).columns()
+            if stored != list(decided.values()):
+                changes.append({"key": code, **decided})
+    if not changes:
+        return 0
+    with database.write() as session:
+        values: dict[str, Any] = {name: bindparam(name) for name in _DECIDED}
+        statement = update(_LINES).where(_LINES.c.code == bindparam("key"))
+        session.connection().execute(statement.values(**values, updated_at=db_now()), changes)
         bump_counter(session, CATALOGUE_COUNTER)
-    return changed
+    return len(changes)

@@ -95,7 +95,6 @@ def _insert(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> N
 
 
 def _line_row(node: StarterNode, position: int, codes: set[str]) -> dict[str, Any]:
-    verdict = courier_rules().verdict(node.code)
     duties = node.duties or (None, None, None, None)
     return {
         "code": node.code,
@@ -106,10 +105,7 @@ def _line_row(node: StarterNode, position: int, codes: set[str]) -> dict[str, An
         "description_en": node.description_en,
         "declarable": node.duties is not None,
         **dict(zip(DUTIES, duties, strict=True)),
-        "courier_category": verdict.category.value,
-        "courier_rule": verdict.rule,
-        "courier_reason_es": verdict.reason_es,
-        "courier_reason_en": verdict.reason_en,
+        **courier_rules().verdict(node.code).columns(),
         "source": STARTER,
     }
 

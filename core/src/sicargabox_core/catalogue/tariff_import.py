@@ -169,7 +169,6 @@ def _stored(session: Session) -> Iterator[RowMapping]:
 
 
 def _values(node: Node, rules: CourierRules) -> dict[str, Any]:
-    verdict = rules.verdict(node.code)
     duties: tuple[Decimal | None, ...] = node.duties or (None, None, None, None)
     return {
         "level": node.level.value,
@@ -182,10 +181,7 @@ def _values(node: Node, rules: CourierRules) -> dict[str, Any]:
         "isc": duties[1],
         "ispc": duties[2],
         "isv": duties[3],
-        "courier_category": verdict.category.value,
-        "courier_rule": verdict.rule,
-        "courier_reason_es": verdict.reason_es,
-        "courier_reason_en": verdict.reason_en,
+        **rules.verdict(node.code).columns(),
         "source": OFFICIAL,
     }
 

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from sicargabox_core.errors import InvalidInput
 
 Action = Literal["made", "changed", "unchanged", "retired", "revived", "rejected", "mended", "missing"]
-# What a person must look at; the rest is in the CSV only, so that the report does not grow with the file.
-NOTABLE: frozenset[Action] = frozenset({"retired", "revived", "rejected", "mended", "missing"})
-ROWS_KEPT = 2000
+# What a person must look at, the worst first; the rest is in the CSV only.
+NOTABLE: tuple[Action, ...] = ("rejected", "missing", "retired", "revived", "mended")
+# Of each action, so that the report does not grow with the file and many of one kind hide none of another.
+ROWS_KEPT = 500
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class ReportRow:
 class ImportReport:
     """The outcome of an import. ``nodes`` = made + changed + unchanged + revived (+ nothing else).
 
-    ``declarable``: lines that can be declared after it. ``rows``: the first notable rows (rejected, mended, retired,
-    revived, missing), ``rows_left_out`` how many more there were; the report's CSV has all, of every action.
+    ``declarable``: lines that can be declared after it. ``rows``: the first 500 rows of each notable action
+    (rejected, missing, retired, revived, mended, in this order), ``rows_left_out`` how many more there were; the
+    report's CSV has all, of every action.
     """
 
     dry_run: bool = False
@@ -66,6 +68,7 @@ class Reporter:
 
     def __init__(self, report: ImportReport, path: Path | None) -> None:
         self.report = report
+        self._notable: dict[Action, list[ReportRow]] = {action: [] for action in NOTABLE}
         try:
             self._handle = path.open("w", encoding="utf-8", newline="") if path is not None else None
         except OSError as error:
@@ -82,6 +85,7 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.report.rows.extend(row for action in NOTABLE for row in self._notable[action])
         if self._handle:
             self._handle.close()
 
@@ -92,7 +96,8 @@ class Reporter:
         if self._writer:
             self._writer.writerow([row or "", code, action, reason])
         if action in NOTABLE:
-            if len(report.rows) < ROWS_KEPT:
-                report.rows.append(ReportRow(row, code, action, reason))
+            kept = self._notable[action]
+            if len(kept) < ROWS_KEPT:
+                kept.append(ReportRow(row, code, action, reason))
             else:
                 report.rows_left_out += 1

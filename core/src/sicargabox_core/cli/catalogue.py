@@ -25,9 +25,13 @@ def migrate_database(ctx: typer.Context, json: Json = False) -> None:
 
     Example: SICARGABOX_DATABASE_URL=postgresql://me@host/sicargabox sicargabox migrate
     """
+    from sicargabox_core.catalogue.courier import apply_rules
     from sicargabox_core.db import expected_schema_version, migrate
 
-    version = migrate(invocation(ctx).unchecked_database)
+    database = invocation(ctx).unchecked_database
+    version = migrate(database)
+    if version == expected_schema_version():
+        apply_rules(database)
     if json:
         print_json({"schema_version": version, "expected": expected_schema_version()})
     else:

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 
 from sicargabox_core.accounts.models import Role, User
 from sicargabox_core.accounts.users import create_user
+from sicargabox_core.catalogue.courier import apply_rules
 from sicargabox_core.catalogue.starter_catalogue import load_starter
 from sicargabox_core.db import Database, migrate
 from sicargabox_core.search.service import make_engine
@@ -36,7 +37,9 @@ class Prepared:
 
 def prepare(database: Database) -> Prepared:
     """Migrates, loads the starter catalogue into an empty table and makes the first administrator."""
-    return Prepared(migrate(database), load_starter(database), _first_administrator(database))
+    schema, lines = migrate(database), load_starter(database)
+    apply_rules(database)
+    return Prepared(schema, lines, _first_administrator(database))
 
 
 def _first_administrator(database: Database) -> str | None:
