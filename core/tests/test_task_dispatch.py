@@ -1,0 +1,179 @@
+"""Publishing: in the background, bounded, behind a breaker, and never in anybody's way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from sicargabox_core.settings import load_settings
+from sicargabox_core.tasks.breaker import Breaker
+from sicargabox_core.tasks.broker import make_celery
+from sicargabox_core.tasks.dispatch import Publisher
+from tests.servers.ports import wait_until
+from tests.servers.valkey import ValkeyServer
+
+STAMP = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a message is made of."""
+
+    id: str
+    name: str = "housekeeping.no_op"
+    queue: str = "celery"
+    published_at: datetime | None = STAMP
+    request_id: str | None = "request-1"
+
+
+@pytest.fixture
+def publisher(private_valkey: ValkeyServer) -> Iterator[Publisher]:
+    settings = load_settings(redis_url=private_valkey.url)
+    publisher = Publisher(settings, make_celery(settings, "tests"), breaker_pause=0.2)
+    yield publisher
+    publisher.stop()
+
+
+def messages(server: ValkeyServer) -> list[dict[str, object]]:
+    with server.client() as client:
+        return [json.loads(raw) for raw in client.lrange("celery", 0, -1)]
+
+
+def test_a_message_names_the_row_and_carries_no_arguments(publisher: Publisher, private_valkey: ValkeyServer) -> None:
+    publisher.publish([Row("a")])
+    assert publisher.flush()
+    (message,) = messages(private_valkey)
+    headers = message["headers"]
+    assert isinstance(headers, dict)
+    assert (headers["id"], headers["task"]) == ("a", "housekeeping.no_op")
+    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("()", "{}")
+    assert headers["published_at"] == round(STAMP.timestamp() * 1000)
+    assert headers["request_id"] == "request-1"
+
+
+def test_messages_keep_their_order(publisher: Publisher, private_valkey: ValkeyServer) -> None:
+    publisher.publish(Row(str(number)) for number in range(50))
+    assert publisher.flush()
+    with private_valkey.client() as client:
+        taken = [json.loads(client.rpop("celery"))["headers"]["id"] for _ in range(50)]
+    assert taken == [str(number) for number in range(50)]
+
+
+def test_a_frozen_redis_holds_no_caller_up(publisher: Publisher, private_valkey: ValkeyServer) -> None:
+    publisher.publish([Row("first")])
+    assert publisher.flush()
+    os.kill(private_valkey.pid, signal.SIGSTOP)
+    try:
+        # A thousand waits of a second each would run into the test's time limit.
+        for number in range(1000):
+            publisher.publish([Row(str(number))])
+    finally:
+        os.kill(private_valkey.pid, signal.SIGCONT)
+
+
+def test_what_does_not_fit_into_the_queue_is_dropped(private_valkey: ValkeyServer) -> None:
+    settings = load_settings(redis_url=private_valkey.url)
+    publisher = Publisher(settings, make_celery(settings, "tests"), capacity=10)
+    os.kill(private_valkey.pid, signal.SIGSTOP)
+    try:
+        publisher.publish(Row(str(number)) for number in range(1000))
+    finally:
+        os.kill(private_valkey.pid, signal.SIGCONT)
+    publisher.stop()
+    assert len(messages(private_valkey)) <= 12
+
+
+def test_it_sends_again_after_redis_was_restarted(publisher: Publisher, private_valkey: ValkeyServer) -> None:
+    publisher.publish([Row("before")])
+    assert publisher.flush()
+    private_valkey.kill()
+    publisher.publish([Row("while away")])
+    assert publisher.flush()
+    private_valkey.start()
+
+    def arrived() -> bool:
+        publisher.publish([Row("after")])
+        return publisher.flush() and len(messages(private_valkey)) > 0
+
+    wait_until(arrived, seconds=20, what="a message arrives")
+
+
+def test_the_first_message_after_a_restart_is_not_lost_to_the_old_connection(
+    publisher: Publisher, private_valkey: ValkeyServer
+) -> None:
+    publisher.publish([Row("before")])
+    assert publisher.flush()
+    private_valkey.kill()
+    private_valkey.start()
+    publisher.publish([Row("after")])
+    assert publisher.flush()
+    assert "after" in {message["properties"]["correlation_id"] for message in messages(private_valkey)}  # type: ignore[index]
+
+
+def test_a_forked_child_publishes_through_a_connection_of_its_own(
+    publisher: Publisher, private_valkey: ValkeyServer
+) -> None:
+    publisher.publish([Row("parent")])
+    assert publisher.flush()
+    child = os.fork()
+    if child == 0:
+        publisher.publish([Row("child")])
+        os._exit(0 if publisher.flush() else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    publisher.publish([Row("parent again")])
+    assert publisher.flush()
+    assert len(messages(private_valkey)) == 3
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_breaker_lets_one_try_after_its_pause_and_closes_when_that_succeeds() -> None:
+    clock = Clock()
+    breaker = Breaker(1.0, clock=clock)
+    assert breaker.allows()
+    breaker.failed()
+    assert breaker.is_open
+    assert not breaker.allows()
+    clock.now += 1.0
+    assert breaker.allows()
+    assert not breaker.allows(), "only one may try while it is half open"
+    breaker.succeeded()
+    assert breaker.allows()
+    assert breaker.allows()
+    assert not breaker.is_open
+
+
+def test_a_breaker_whose_try_fails_opens_again() -> None:
+    clock = Clock()
+    breaker = Breaker(1.0, clock=clock)
+    breaker.failed()
+    clock.now += 1.0
+    assert breaker.allows()
+    breaker.failed()
+    clock.now += 0.9
+    assert not breaker.allows()
+
+
+def test_a_breaker_does_not_wait_for_ever_for_a_try_that_never_reports() -> None:
+    clock = Clock()
+    breaker = Breaker(1.0, clock=clock)
+    breaker.failed()
+    clock.now += 1.0
+    assert breaker.allows()
+    clock.now += 1.0
+    assert breaker.allows()
