@@ -20,7 +20,7 @@ from sicargabox_core.laptop.processes import FLOWER_USER, configure, environment
 from sicargabox_core.laptop.supervision import ProgramState, Supervision, only_one
 from sicargabox_core.settings import Settings, load_settings
 
-_READY_SECONDS = 60.0
+_READY_SECONDS = 120.0
 # What a crashed supervisor left is asked to end at once and is gone by then.
 _SECONDS_TO_DIE = 12.0
 # supervisord itself died this often within a minute: something is wrong that a restart does not mend.

@@ -15,9 +15,9 @@ from sicargabox_core.laptop.preflight import redis_server
 from sicargabox_core.settings import ENV_PREFIX, Settings
 
 FLOWER_USER = "flower"
-# Everything must have ended 10 s after Ctrl-C: 6 s for the programs, then 2 s for the servers they write to; the rest
-# is supervisord's own ticks (1 s each).
-PROGRAM_STOP_SECONDS = 6
+# Everything must have ended 10 s after Ctrl-C: 7 s for the programs, then 2 s at most (0.2 s as a rule) for the servers
+# they write to; the rest is supervisord's own ticks of 1 s.
+PROGRAM_STOP_SECONDS = 7
 SERVER_STOP_SECONDS = 2
 # What ends sooner than this is tried again after 1 s, 2 s, 3 s …; what ends later, at once. A program whose import
 # fails was seen to take 1.3 s to say so, and then to be started again without a pause for ever.

@@ -7,7 +7,7 @@ import uvicorn
 from sicargabox_core.observability import configure_logging
 from sicargabox_core.settings import load_settings
 
-# Below the 6 s that `sicargabox run` gives each process.
+# Below the 7 s that `sicargabox run` gives each process.
 _DRAIN_SECONDS = 3
 
 
