@@ -17,8 +17,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from services.api.tests.running import API, Api, serving
+from starlette.requests import Request
 
 from sicargabox_api import problems
+from sicargabox_api.rate_limits import client_address
 from sicargabox_core import errors
 from sicargabox_core.settings import Settings, load_settings
 from tests.servers.valkey import ValkeyServer
@@ -113,6 +115,26 @@ def test_without_redis_a_process_counts_alone_and_nobody_waits(
             os.kill(private_valkey.pid, signal.SIGSTOP)
         statuses = [api.visitor().get(f"{API}/suggest?q=a").status_code for _ in range(4)]
     assert statuses == [200, 200, 200, 429]
+
+
+def test_false_tokens_are_limited_too(settings: Settings) -> None:
+    with serving(settings.model_copy(update={"rate_limit_staff": "2/hour"})) as api:
+        liar = api.visitor(headers={"Authorization": "Bearer sbx_nonsense"})
+        assert [liar.get(f"{API}/tasks").status_code for _ in range(3)] == [401, 401, 429]
+
+
+@pytest.mark.parametrize(
+    ("peer", "counted"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("::ffff:203.0.113.9", "::ffff:203.0.113.9"),
+        ("unix", "unix"),
+    ],
+)
+def test_a_limit_counts_an_address_or_of_ipv6_the_household(peer: str, counted: str) -> None:
+    request = Request({"type": "http", "headers": [], "client": (peer, 1)})
+    assert client_address(request) == counted
 
 
 def test_an_empty_limit_is_none_and_nonsense_stops_the_start(settings: Settings) -> None:

@@ -112,7 +112,7 @@ class LineKeywords(BaseModel):
 
 
 @router.get("/{code}", summary="Look at a node of the tariff", responses=responses(401, 403, 404, 422, 429, 503))
-def show_line(code: Code, services: ServicesDep, _caller: Reader, _limit: PublicLimit, lang: Lang = "es") -> Line:
+def show_line(code: Code, services: ServicesDep, _limit: PublicLimit, _caller: Reader, lang: Lang = "es") -> Line:
     """Any level, chapter to line, by its code in any dotted form. A retired line is still told, with its date."""
     with services.database.read() as session:
         *above, node = tariff.chain(session, tariff.normalise_code(code))
@@ -124,7 +124,7 @@ def show_line(code: Code, services: ServicesDep, _caller: Reader, _limit: Public
 
 
 @router.get("/{code}/children", summary="What is below a node", responses=responses(401, 403, 404, 422, 429, 503))
-def list_children(code: Code, services: ServicesDep, _caller: Reader, _limit: PublicLimit, lang: Lang = "es") -> Nodes:
+def list_children(code: Code, services: ServicesDep, _limit: PublicLimit, _caller: Reader, lang: Lang = "es") -> Nodes:
     """Directly below only, without retired ones; empty for a line."""
     with services.database.read() as session:
         below = tariff.children(session, tariff.normalise_code(code))
@@ -135,8 +135,8 @@ def list_children(code: Code, services: ServicesDep, _caller: Reader, _limit: Pu
 def list_keywords(
     code: Code,
     services: ServicesDep,
-    caller: Reader,
     _limit: PublicLimit,
+    caller: Reader,
     state: Annotated[
         KeywordState, Query(description="Others than APPROVED are for staff, with the scope `keywords`.")
     ] = KeywordState.APPROVED,

@@ -187,7 +187,7 @@ def _fault(error: Unavailable) -> PartFault:
 
 
 @router.get("/queues", summary="All queues", responses=responses(401, 403, 422, 429, 503))
-def list_queues(services: ServicesDep, _caller: ViewerDep, _limit: StaffLimit) -> Queues:
+def list_queues(services: ServicesDep, _limit: StaffLimit, _caller: ViewerDep) -> Queues:
     """What waits and runs by SQL; workers and messages by Redis."""
     with connect(services.settings, Db.BROKER, timeout=_REDIS_SECONDS) as broker:
         figures = queue_figures(services.database, broker)
@@ -199,8 +199,8 @@ def list_queues(services: ServicesDep, _caller: ViewerDep, _limit: StaffLimit) -
 def list_messages(
     queue: Queue,
     services: ServicesDep,
-    _caller: ViewerDep,
     _limit: StaffLimit,
+    _caller: ViewerDep,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Messages:
     """The next messages of a queue, without taking any."""
@@ -213,7 +213,7 @@ def list_messages(
 
 
 @router.get("/redis", summary="Redis against its budgets", responses=responses(401, 403, 422, 429, 503))
-def show_redis(services: ServicesDep, _caller: ViewerDep, _limit: StaffLimit) -> RedisAnswer:
+def show_redis(services: ServicesDep, _limit: StaffLimit, _caller: ViewerDep) -> RedisAnswer:
     """Memory of each database against its budget, keyspace, replication and slow log."""
     try:
         report = memory_report(services.settings)

@@ -162,8 +162,8 @@ class SuggestAnswer(BaseModel):
 @router.get("/search", summary="Find tariff lines", responses=responses(401, 403, 422, 429, 503))
 def search(
     services: ServicesDep,
-    _caller: Caller,
     _limit: PublicLimit,
+    _caller: Caller,
     q: Words,
     limit: Limit = 20,
     offset: Annotated[int, Query(ge=0, le=1000, description="How many to skip.")] = 0,
@@ -196,8 +196,8 @@ def search(
 @router.get("/suggest", summary="Complete a text that is being typed", responses=responses(401, 403, 422, 429, 503))
 def suggest(
     services: ServicesDep,
-    _caller: Caller,
     _limit: PublicLimit,
+    _caller: Caller,
     q: Words,
     limit: Annotated[int, Query(ge=1, le=20)] = 8,
     lang: Lang = "es",

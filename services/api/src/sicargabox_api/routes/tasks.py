@@ -70,8 +70,8 @@ def start_task(
     request: Request,
     response: Response,
     services: ServicesDep,
-    caller: ViewerDep,
     _limit: StaffLimit,
+    caller: ViewerDep,
     body: Annotated[dict[str, Any] | None, Body()] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> StartedTask:
@@ -137,8 +137,8 @@ def list_tasks(
     request: Request,
     response: Response,
     services: ServicesDep,
-    _caller: ViewerDep,
     _limit: StaffLimit,
+    _caller: ViewerDep,
     state: Annotated[list[Word], Query(description="Celery's words, and PROGRESS.", examples=[["FAILURE"]])] = [],  # noqa: B006
     name: Annotated[list[Word], Query(examples=[["search.rebuild_index"]])] = [],  # noqa: B006
     queue: Annotated[list[Word], Query(examples=[["elasticsearch"]])] = [],  # noqa: B006
@@ -169,13 +169,13 @@ def list_tasks(
 
 
 @router.get("/tasks/{task_id}", summary="Look at a task", responses=responses(401, 403, 404, 422, 429, 503))
-def show_task(task_id: TaskId, services: ServicesDep, _caller: ViewerDep, _limit: StaffLimit) -> TaskDetail:
+def show_task(task_id: TaskId, services: ServicesDep, _limit: StaffLimit, _caller: ViewerDep) -> TaskDetail:
     """Its state from SQL, and its progress from Redis where that is fresher."""
     return detail_of(services.tasks.get(str(task_id)))
 
 
 @router.post("/tasks/{task_id}/cancel", summary="Cancel a task", responses=responses(401, 403, 404, 422, 429, 503))
-def cancel_task(task_id: TaskId, services: ServicesDep, caller: ViewerDep, _limit: StaffLimit) -> CancelAnswer:
+def cancel_task(task_id: TaskId, services: ServicesDep, _limit: StaffLimit, caller: ViewerDep) -> CancelAnswer:
     """A waiting task is revoked at once, a running one is asked to stop, and one that has ended stays as it is."""
     before = services.tasks.get(str(task_id))
     _may_change(caller, before)
@@ -200,8 +200,8 @@ def retry_task(
     request: Request,
     response: Response,
     services: ServicesDep,
-    caller: ViewerDep,
     _limit: StaffLimit,
+    caller: ViewerDep,
 ) -> StartedTask:
     """Makes a new task with `retried_from`; of a task whose parts failed only those run again."""
     _may_change(caller, services.tasks.get(str(task_id)))
@@ -233,8 +233,8 @@ def _watched(task_id: TaskId, services: ServicesDep) -> TaskView:
 async def task_events(
     request: Request,
     services: ServicesDep,
-    _caller: ViewerDep,
     _limit: StaffLimit,
+    _caller: ViewerDep,
     task: Annotated[TaskView, Depends(_watched)],
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
