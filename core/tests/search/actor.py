@@ -33,9 +33,12 @@ def rebuild(folder: Path, url: str, stop: str) -> None:
             print(at, flush=True)
             sys.stdin.readline()
 
+    entered: list[str] = []
+
     @contextmanager
     def publish() -> Iterator[None]:
-        pause("publish")
+        entered.append("begin" if not entered else "publish")
+        pause(entered[-1])
         yield
 
     with Database(url).read() as session:

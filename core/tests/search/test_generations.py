@@ -91,11 +91,19 @@ def test_whatever_stops_a_rebuild_leaves_the_old_index(
     assert found(engine, "8517130000") == ["8517130000"]
 
 
-def test_an_attempt_that_may_not_publish_changes_nothing(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_an_attempt_that_may_not_publish_changes_nothing(
+    sqlite_catalogue: Database, engine: TantivyEngine, fails_at: int
+) -> None:
     build(sqlite_catalogue, engine)
 
+    entered: list[str] = []
+
     def fenced() -> AbstractContextManager[object]:
-        raise TaskFailed("another attempt has the row")
+        entered.append("publish")
+        if len(entered) == fails_at:
+            raise TaskFailed("another attempt has the row")
+        return nullcontext()
 
     with pytest.raises(TaskFailed, match="another attempt"):
         engine.rebuild(

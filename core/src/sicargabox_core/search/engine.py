@@ -90,8 +90,9 @@ class SearchEngine(Protocol):
     ) -> int:
         """Builds ``generation`` from the documents and puts it into service; returns its number of documents.
 
-        ``on_progress`` is called between batches with the number so far and may raise to stop. The switch happens
-        inside ``publish()``, which raises when this attempt may not publish any more. Whatever goes wrong, the new
+        ``on_progress`` is called between batches with the number so far and may raise to stop. What others can notice
+        (removing leftovers at the beginning, the switch at the end) happens inside ``publish()``, which raises when
+        this attempt has no right to it any more. Whatever goes wrong, the new
         generation is removed and the old one goes on serving. Raises ``TaskFailed`` when there are no documents or
         the engine does not hold as many as it was given.
         """

@@ -122,7 +122,7 @@ class TantivyEngine:
     ) -> int:
         """See ``engine.SearchEngine.rebuild``."""
         started = time.monotonic()
-        place = self._begin(generation)
+        place = self._begin(generation, publish)
         try:
             index = tantivy.Index(_schema(), path=str(place))
             count, vocabulary = _fill(index, documents, on_progress)
@@ -159,13 +159,16 @@ class TantivyEngine:
             f"the index could not be written: {error}", remedy=f"Look at free space and rights of {self._folder}."
         )
 
-    def _begin(self, generation: str) -> Path:
-        """An empty folder that updates are journalled into from now on; leftovers of crashed builds go first."""
+    def _begin(self, generation: str, publish: Publish) -> Path:
+        """An empty folder that updates are journalled into from now on; leftovers of crashed builds go first.
+
+        An attempt that woke after another took over must not take that one's unfinished folder for a leftover.
+        """
         if not _GENERATION.fullmatch(generation):
             raise InvalidInput(
                 "not a name for a generation", field="generation", remedy="Use letters, digits, dots and dashes."
             )
-        with self._write_lock():
+        with self._write_lock(), publish():
             pointer = self._pointer_to_replace()
             if pointer and generation == pointer.generation:
                 raise TaskFailed(f"generation {generation} is serving already")
@@ -272,7 +275,10 @@ class TantivyEngine:
         if not prefix:
             return []
         current = self._current()
-        terms = current.searcher.terms_with_prefix("completions", prefix.replace(" ", _SPACE), limit=_MOST_COMPLETIONS)
+        # The filter leaves terms out of which only deleted documents are left.
+        terms = current.searcher.terms_with_prefix(
+            "completions", prefix.replace(" ", _SPACE), filter_query=tantivy.Query.all_query(), limit=_MOST_COMPLETIONS
+        )
         found: dict[str, tuple[tuple[int, int, int], Completion]] = {}
         for term, lines in terms:
             folded, text, language = term.replace(_SPACE, " ").split(_SEPARATOR)
