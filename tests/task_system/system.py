@@ -37,7 +37,7 @@ SHORT = {
     "task_heartbeat_seconds": 0.5,
     "reconcile_interval_seconds": 0.2,
     "task_cancel_grace_seconds": 2.0,
-    "drain_seconds": 1.0,
+    "drain_seconds": 3.0,
 }
 DEADLINE = 30.0
 PROBE = "tests.task_system.probe"

@@ -155,7 +155,7 @@ def _drain(runtime: WorkerRuntime) -> None:
 def _give_back_and_go(runtime: WorkerRuntime) -> None:
     try:
         released = release_claims(runtime)
-        log.warning("stopped at the deadline; tasks were given back", tasks=len(released))
+        log.warning("the time to drain is over", tasks_given_back=len(released))
         # Their messages go out before this process does; the reconciler sends what does not.
         runtime.publisher.flush(1.0)
     except SQLAlchemyError as error:

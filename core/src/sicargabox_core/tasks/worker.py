@@ -8,6 +8,7 @@ and nothing about a task is read from the message.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import structlog
+from billiard.common import terminate_handler_fired
 from celery import Celery, Task
 from celery.exceptions import Ignore, Retry
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -46,6 +48,7 @@ Handler = Callable[[P, TaskContext], R]
 # Second line behind the pulse, for code that never lets another thread run: the worker's parent kills the child.
 HARD_LIMIT_MARGIN_SECONDS = 15.0
 FINISH_RETRY_SECONDS = 0.25
+GIVE_BACK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -237,9 +240,13 @@ def _attempt(
         payload = claim.arguments
         answer = function(cast(P, payload), context)
         result = spec.result.model_validate(answer).model_dump(mode="json")
-    except (TaskCancelled, AttemptLost) as error:
-        failure = error
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a task raises is its outcome, not the worker's
+    except BaseException as error:
+        if terminate_handler_fired():
+            _give_back(runtime, claim)
+            raise
+        if not isinstance(error, Exception | SystemExit | TaskCancelled | AttemptLost):
+            raise
+        # Whatever a task raises is its outcome, not the worker's.
         failure = error
     finally:
         pulse.stop()
@@ -294,6 +301,27 @@ def _commit_while_held(
             if failure is not None:
                 raise
             failure = error
+
+
+def _give_back(runtime: WorkerRuntime, claim: store.Claim) -> None:
+    """This process was told to go (a worker that stops cold, Flower's Terminate): the task itself did not fail.
+
+    The signal may have struck anywhere, so this may hang; then the process is killed and the lease ends instead.
+    """
+    watchdog = threading.Timer(GIVE_BACK_SECONDS, os.kill, [os.getpid(), signal.SIGKILL])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        with runtime.database.write() as session:
+            transition = store.release(session, claim.id, claim.attempt)
+        if transition:
+            log.warning("an attempt was stopped by a signal and given back", attempt=claim.attempt)
+            runtime.after(claim.id, transition)
+            runtime.publisher.flush(1.0)
+    except SQLAlchemyError as error:
+        log.warning("a stopped attempt could not be given back; its lease will end", error=str(error))
+    finally:
+        watchdog.cancel()
 
 
 class _Refused(Exception):
