@@ -19,6 +19,7 @@ from sicargabox_core.db import Database, migrate
 from sicargabox_core.search import indexing
 from sicargabox_core.search.service import make_engine
 from sicargabox_core.settings import Settings, load_settings
+from tests.servers.valkey import ValkeyServer
 
 # code, Spanish, English, category
 _NODES = (
@@ -116,13 +117,30 @@ def api(settings: Settings) -> Iterator[Api]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def _shared_api(
+    _stocked_folder: Path, _valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Api]:
+    # For tests that change nothing: a start and a stop take 0.3 s, and there are a hundred of those tests.
+    folder = shutil.copytree(_stocked_folder, tmp_path_factory.mktemp("shared") / "data")
+    with serving(load_settings(data_dir=Path(folder), redis_url=_valkey.url)) as running:
+        yield running
+
+
 @pytest.fixture
-def visitor(api: Api) -> httpx.Client:
-    """Somebody without an account."""
-    return api.visitor()
+def visitor(_shared_api: Api) -> Iterator[httpx.Client]:
+    """Somebody without an account, who changes nothing."""
+    with _shared_api.visitor() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def onlooker(_shared_api: Api) -> httpx.Client:
+    """A program that may do everything and changes nothing."""
+    return _shared_api.as_program()
 
 
 @pytest.fixture
 def operator(api: Api) -> httpx.Client:
-    """A program that may do everything."""
+    """A program that may do everything, at an API of its test alone."""
     return api.as_program()

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -78,15 +78,15 @@ def test_a_sane_request_id_is_kept_and_another_replaced(visitor: httpx.Client) -
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_body_above_the_limit_is_413(operator: httpx.Client, announced: bool) -> None:
+def test_a_body_above_the_limit_is_413(onlooker: httpx.Client, announced: bool) -> None:
     body = b'{"note": "' + b"x" * (1024 * 1024) + b'"}'
     content: Any = body if announced else (body[at : at + 65536] for at in range(0, len(body), 65536))
-    answer = operator.post(
+    answer = onlooker.post(
         f"{API}/tasks/housekeeping.no_op", content=content, headers={"Content-Type": "application/json"}
     )
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     assert answer.headers["content-type"] == "application/problem+json"
-    assert operator.get(f"{API}/tasks").json()["items"] == []
+    assert onlooker.get(f"{API}/tasks").json()["items"] == []
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------
@@ -169,8 +169,8 @@ def test_every_model_has_examples_that_are_valid(model: type[BaseModel]) -> None
         assert again == example
 
 
-def test_every_operation_is_described_and_its_references_exist(api: Api) -> None:
-    document = api.visitor().get(f"{API}/openapi.json").json()
+def test_every_operation_is_described_and_its_references_exist(visitor: httpx.Client) -> None:
+    document = visitor.get(f"{API}/openapi.json").json()
     for path, item in document["paths"].items():
         for method, operation in item.items():
             assert operation["summary"], (method, path)
@@ -221,21 +221,17 @@ _PATHS = st.sampled_from(
 )
 
 
-@hypothesis_settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=150, deadline=None, derandomize=True)
 @given(path=_PATHS, query=st.lists(st.tuples(_NAMES, _VALUES), max_size=5))
-def test_no_query_string_makes_a_server_error(operator: httpx.Client, path: str, query: list[tuple[str, str]]) -> None:
+def test_no_query_string_makes_a_server_error(onlooker: httpx.Client, path: str, query: list[tuple[str, str]]) -> None:
     encoded = urlencode([(name, value.encode("utf-8", "replace")) for name, value in query])
-    answer = operator.get(f"{API}{path}?{encoded}")
+    answer = onlooker.get(f"{API}{path}?{encoded}")
     assert answer.status_code in (200, 422), answer.text
 
 
-@hypothesis_settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=100, deadline=None, derandomize=True)
 @given(segment=st.text(min_size=1, max_size=40).filter(lambda text: text not in (".", "..")))
-def test_no_path_makes_a_server_error(operator: httpx.Client, segment: str) -> None:
+def test_no_path_makes_a_server_error(onlooker: httpx.Client, segment: str) -> None:
     text = quote(segment.encode("utf-8", "replace"), safe="")
     for path in (f"/lines/{text}", f"/tasks/{text}", f"/queues/{text}/messages"):
-        assert operator.get(f"{API}{path}").status_code in (200, 404, 422)
+        assert onlooker.get(f"{API}{path}").status_code in (200, 404, 422)

@@ -34,13 +34,13 @@ def test_looking_at_messages_takes_none_away(operator: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("path", "field"), [("nothing/messages", "queue"), ("celery/messages?limit=0", "limit")])
-def test_a_queue_that_is_none_is_named(operator: httpx.Client, path: str, field: str) -> None:
-    answer = operator.get(f"{API}/queues/{path}")
+def test_a_queue_that_is_none_is_named(onlooker: httpx.Client, path: str, field: str) -> None:
+    answer = onlooker.get(f"{API}/queues/{path}")
     assert (answer.status_code, answer.json()["field"]) == (422, field)
 
 
-def test_redis_is_shown_against_its_budgets(operator: httpx.Client) -> None:
-    body = operator.get(f"{API}/redis").json()
+def test_redis_is_shown_against_its_budgets(onlooker: httpx.Client) -> None:
+    body = onlooker.get(f"{API}/redis").json()
     assert body["redis_error"] is None
     report = body["report"]
     assert report["policy"] == "volatile-lru"

@@ -90,8 +90,8 @@ def test_a_key_belongs_to_its_caller(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["no.such_task", "ai.generate_keywords_chunk", "%00"])
-def test_a_task_that_cannot_be_started_is_404_with_those_that_can(operator: httpx.Client, name: str) -> None:
-    answer = operator.post(f"{API}/tasks/{name}")
+def test_a_task_that_cannot_be_started_is_404_with_those_that_can(onlooker: httpx.Client, name: str) -> None:
+    answer = onlooker.post(f"{API}/tasks/{name}")
     assert answer.status_code == 404
     assert "search.rebuild_index" in answer.json()["remedy"]
 
@@ -111,19 +111,19 @@ def test_a_task_that_cannot_be_started_is_404_with_those_that_can(operator: http
     ],
 )
 def test_a_wrong_payload_names_its_field_and_starts_nothing(
-    operator: httpx.Client, path: str, body: bytes, field: str | None
+    onlooker: httpx.Client, path: str, body: bytes, field: str | None
 ) -> None:
-    answer = operator.post(path, content=body, headers={"Content-Type": "application/json"})
+    answer = onlooker.post(path, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert field is None or answer.json()["field"] == field
     assert answer.json()["remedy"]
-    assert operator.get(f"{API}/tasks").json()["items"] == []
+    assert onlooker.get(f"{API}/tasks").json()["items"] == []
 
 
-def test_an_empty_or_overlong_key_is_refused(operator: httpx.Client) -> None:
+def test_an_empty_or_overlong_key_is_refused(onlooker: httpx.Client) -> None:
     for key in ("", "k" * 201):
-        answer = operator.post(NO_OP, json={}, headers={"Idempotency-Key": key})
+        answer = onlooker.post(NO_OP, json={}, headers={"Idempotency-Key": key})
         assert (answer.status_code, answer.json()["field"]) == (422, "idempotency-key")
 
 
@@ -221,9 +221,9 @@ def test_filters_choose_tasks(api: Api) -> None:
     ],
 )
 def test_a_wrong_filter_is_a_problem_that_names_it(
-    operator: httpx.Client, params: dict[str, str | int], field: str
+    onlooker: httpx.Client, params: dict[str, str | int], field: str
 ) -> None:
-    answer = operator.get(f"{API}/tasks", params=params)
+    answer = onlooker.get(f"{API}/tasks", params=params)
     assert answer.status_code == 422
     assert answer.json()["field"] == field
     assert answer.json()["remedy"]
@@ -245,15 +245,15 @@ def test_pages_linked_by_link_headers_show_every_task_once_while_new_ones_arrive
 
 
 @pytest.mark.parametrize("below", ["", "/events"])
-def test_an_unknown_task_is_404_and_no_id_is_422(operator: httpx.Client, below: str) -> None:
-    unknown = operator.get(f"{API}/tasks/0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b{below}")
+def test_an_unknown_task_is_404_and_no_id_is_422(onlooker: httpx.Client, below: str) -> None:
+    unknown = onlooker.get(f"{API}/tasks/0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b{below}")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
-    assert operator.get(f"{API}/tasks/nonsense{below}").status_code == 422
+    assert onlooker.get(f"{API}/tasks/nonsense{below}").status_code == 422
 
 
 @pytest.mark.parametrize("action", ["cancel", "retry"])
-def test_an_unknown_task_cannot_be_changed(operator: httpx.Client, action: str) -> None:
-    assert operator.post(f"{API}/tasks/0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b/{action}").status_code == 404
+def test_an_unknown_task_cannot_be_changed(onlooker: httpx.Client, action: str) -> None:
+    assert onlooker.post(f"{API}/tasks/0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b/{action}").status_code == 404
 
 
 def test_a_cancel_says_honestly_what_became_of_it(api: Api, operator: httpx.Client) -> None:
