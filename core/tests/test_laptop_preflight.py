@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -136,3 +137,17 @@ def test_each_worker_counts_and_listens_in_a_place_of_its_own(settings: Settings
 def _command(settings: Settings, name: str) -> tuple[str, ...]:
     made = programs(settings, Folders.of(settings.data_dir))
     return next(program.command for program in made if program.name == name)
+
+
+def test_workers_serve_their_figures_without_being_told_where(settings: Settings) -> None:
+    made = {program.name: program.environment for program in programs(settings, Folders.of(settings.data_dir))}
+    first = settings.port + 10
+    listening = [made[name]["SICARGABOX_WORKER_PORT"] for name in ("scheduler", "indexer-worker", "ai-worker")]
+    assert listening == [str(first), str(first + 1), str(first + 2)]
+
+
+def test_a_taken_port_of_a_worker_names_the_variable_that_moves_them_all(settings: Settings, taken_port: int) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        preflight.check(_changed(settings, worker_port=taken_port - 2))
+    # Another program may have taken one of the two before it.
+    assert re.match(r"SICARGABOX_WORKER_PORT: port \d+ is taken", str(caught.value))

@@ -34,7 +34,11 @@ class Settings(BaseSettings):
     flower_port: int = Field(5555, ge=1, le=65535, description="Port of Flower.")
     redis_port: int = Field(6390, ge=1, le=65535, description="Port of the embedded Redis-protocol server.")
     worker_port: int = Field(
-        0, ge=0, le=65535, description="Port of a worker's or scheduler's /healthz, /readyz and /metrics; 0: none."
+        0,
+        ge=0,
+        le=65500,
+        description="Port of a worker's or scheduler's /healthz, /readyz and /metrics; 0: none. `sicargabox run` gives "
+        "its four processes this one and the next three; 0 there: 10 above the API's.",
     )
     public_url: str = Field("", description="Address of the API as browsers see it; empty: http://host:port.")
     admin_url: str = Field(

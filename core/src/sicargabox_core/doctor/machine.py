@@ -77,7 +77,7 @@ def ports(settings: Settings) -> Iterator[Finding]:
     for name, port in preflight.ports(settings).items():
         check = f"port {port}"
         try:
-            preflight.check_port(settings.host if name != "REDIS_PORT" else "127.0.0.1", port, name)
+            preflight.check_port(settings.host if name != "REDIS_PORT" else "127.0.0.1", port, preflight.variable(name))
         except InvalidSetting as error:
             if process is not None:
                 yield ok(check, f"{ENV_PREFIX}{name}, in use while `sicargabox run` (process {process}) runs")

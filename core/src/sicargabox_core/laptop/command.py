@@ -152,6 +152,8 @@ def _announce(settings: Settings, folders: Folders, out: Console) -> None:
         f"  Staff pages  {settings.effective_admin_url}/admin/\n"
         f"  API          {settings.effective_public_url}/api/v1/docs\n"
         f"  Flower       {flower}/ (user {FLOWER_USER}, password in {flower_password_file(folders)})\n"
+        f"  Figures      {settings.effective_public_url}/metrics; scheduler and workers on ports "
+        f"{', '.join(str(port) for port in preflight.health_ports(settings))}\n"
         f"  Logs         {folders.logs}\n"
         f"Ctrl-C stops it.",
         markup=False,

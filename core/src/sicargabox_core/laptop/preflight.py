@@ -17,13 +17,26 @@ from sicargabox_core.errors import InvalidSetting
 from sicargabox_core.laptop.folders import Folders
 from sicargabox_core.settings import ENV_PREFIX, Settings
 
+_HIGH_PORT = 65_000
+
 
 def check(settings: Settings) -> None:
     """Raises ``InvalidSetting`` for the first program or port that would keep the processes from starting."""
     if settings.embedded_redis:
         redis_server(settings)
     for name, port in ports(settings).items():
-        check_port(settings.host if name != "REDIS_PORT" else "127.0.0.1", port, name)
+        check_port(settings.host if name != "REDIS_PORT" else "127.0.0.1", port, variable(name))
+
+
+def health_ports(settings: Settings) -> list[int]:
+    """Where the scheduler and the three workers serve their health and figures: four ports in a row."""
+    first = settings.worker_port or (settings.port + 10 if settings.port < _HIGH_PORT else settings.port - 20)
+    return list(range(first, first + 4))
+
+
+def variable(name: str) -> str:
+    """The variable (without its prefix) that sets the port called ``name`` in ``ports``."""
+    return name.partition(" ")[0]
 
 
 def ports(settings: Settings) -> dict[str, int]:
@@ -31,14 +44,14 @@ def ports(settings: Settings) -> dict[str, int]:
     found = {"PORT": settings.port, "ADMIN_PORT": settings.admin_port, "FLOWER_PORT": settings.flower_port}
     if settings.embedded_redis:
         found["REDIS_PORT"] = settings.redis_port
-    if settings.worker_port:
-        found["WORKER_PORT"] = settings.worker_port
+    for number, port in enumerate(health_ports(settings)):
+        found["WORKER_PORT" + (f" + {number}" if number else "")] = port
     owners: dict[int, str] = {}
     for name, port in found.items():
         if port in owners:
             raise InvalidSetting(
                 f"port {port} is also {ENV_PREFIX}{owners[port]}",
-                field=ENV_PREFIX + name,
+                field=ENV_PREFIX + variable(name),
                 remedy="Give each its own port.",
             )
         owners[port] = name

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sicargabox_core.laptop.folders import Folders, kept_secret, write_private
-from sicargabox_core.laptop.preflight import redis_server
+from sicargabox_core.laptop.preflight import health_ports, redis_server
 from sicargabox_core.settings import ENV_PREFIX, Settings
 
 FLOWER_USER = "flower"
@@ -83,7 +83,7 @@ def _worker_environment(settings: Settings, folders: Folders, name: str, number:
 
 
 def _port(settings: Settings, number: int) -> dict[str, str]:
-    return {f"{ENV_PREFIX}WORKER_PORT": str(settings.worker_port + number)} if settings.worker_port else {}
+    return {f"{ENV_PREFIX}WORKER_PORT": str(health_ports(settings)[number])}
 
 
 def _metrics_folder(folders: Folders, name: str) -> Path:
