@@ -280,3 +280,12 @@ def test_memory_does_not_grow_with_the_file(sqlite_url: str, tmp_path: Path) -> 
     database.dispose()
     # Twenty times the rows; a list of the codes alone would add 670 kB (measured: 16 kB).
     assert peaks[1] < peaks[0] + 300_000
+
+
+def test_many_rows_of_one_kind_hide_none_of_another_and_the_csv_has_all(database: Database, tmp_path: Path) -> None:
+    notes = [row(f"• Nota {number}", "al pie") for number in range(600)]
+    path = write_table(tmp_path / "t.csv", [*PHONES, *notes, row("8517.19.00.00.", "- - Otros")])
+    report = import_tariff(database, path, by="cli", report_csv=tmp_path / "report.csv")
+    assert (report.rejected, report.mended, len(report.rows), report.rows_left_out) == (600, 1, 501, 100)
+    assert [entry.action for entry in report.rows[-2:]] == ["rejected", "mended"]
+    assert (tmp_path / "report.csv").read_text(encoding="utf-8").count(",rejected,") == 600

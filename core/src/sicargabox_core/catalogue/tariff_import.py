@@ -49,6 +49,12 @@ _COMPARED: Final = (
 )
 _TABLE = cast(Table, TariffLine.__table__)
 _WRITTEN: Final = (*_COMPARED, "position")
+_WRITTEN_VALUES: Final[dict[str, Any]] = {name: bindparam(name) for name in _WRITTEN}
+_HERE: Final = update(_TABLE).where(_TABLE.c.code == bindparam("key"))
+_INSERT: Final = insert(_TABLE)
+_UPDATE: Final = _HERE.values(**_WRITTEN_VALUES, retired_at=None, updated_at=db_now())
+_MOVE: Final = _HERE.values(position=bindparam("position"))
+_RETIRE: Final = _HERE.values(retired_at=db_now(), updated_at=db_now())
 
 
 class _RolledBack(Exception):
@@ -217,20 +223,17 @@ def _flush(
     *,
     least: int,
 ) -> None:
-    connection = session.connection()
-    here = update(_TABLE).where(_TABLE.c.code == bindparam("key"))
     if len(inserts) >= least:
-        connection.execute(insert(_TABLE), inserts)
+        session.connection().execute(_INSERT, inserts)
         inserts.clear()
     if len(updates) >= least:
         moved = [{"key": row["key"], "position": row["position"]} for row in updates if not row["real"]]
         real = [{name: row[name] for name in ("key", *_WRITTEN)} for row in updates if row["real"]]
         if real:
-            written: dict[str, Any] = {name: bindparam(name) for name in _WRITTEN}
-            connection.execute(here.values(**written, retired_at=None, updated_at=db_now()), real)
+            session.connection().execute(_UPDATE, real)
         if moved:
-            connection.execute(here.values(position=bindparam("position")), moved)
+            session.connection().execute(_MOVE, moved)
         updates.clear()
     if len(retired) >= least:
-        connection.execute(here.values(retired_at=db_now(), updated_at=db_now()), retired)
+        session.connection().execute(_RETIRE, retired)
         retired.clear()
