@@ -133,6 +133,7 @@ def test_the_end_of_an_exclusive_parent_releases_its_follow_up(world: World) -> 
 
 
 def test_many_children_are_offered_by_and_by(world: World) -> None:
+    world.broker.oldest = None
     total = PUBLISHED_AT_ONCE + 700
     _, offered = world.parent(total)
     assert len(offered) == PUBLISHED_AT_ONCE

@@ -26,7 +26,7 @@ def old_world(world: World) -> World:
     claim = world.running()
     world.finish(claim, {"lines": 1})
     row = dict(world.row(claim.id)._mapping)
-    waiting = row | {"state": State.PENDING, "finished_at": None, "published_at": world.now()}
+    waiting = row | {"state": State.PENDING, "finished_at": None, "published_at": world.now() + timedelta(days=1)}
     with world.database.write() as session:
         rows = [row | {"id": f"{number:08d}-0000-0000-0000-000000000000"} for number in range(HISTORY)]
         rows += [waiting | {"id": f"{number:08d}-1111-0000-0000-000000000000"} for number in range(BACKLOG)]

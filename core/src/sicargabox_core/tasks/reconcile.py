@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Literal, Protocol
 
 import structlog
-from sqlalchemy import ColumnElement, Select, and_, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -108,12 +108,16 @@ class Reconciler:
         """
         done = Pass()
         due: list[str] = []
-        for task_id in self._ids(expired_leases()):
-            due += self._apply(task_id, expire_lease, done)
         grace = self._settings.task_cancel_grace_seconds
-        for task_id in self._ids(overdue_cancels(grace)):
+        with self._database.read() as session:
+            expired = session.scalars(expired_leases()).all()
+            overdue = session.scalars(overdue_cancels(grace)).all()
+            parents = session.scalars(cancelled_parents()).all()
+        for task_id in expired:
+            due += self._apply(task_id, expire_lease, done)
+        for task_id in overdue:
             due += self._apply(task_id, partial(end_cancelled, grace_seconds=grace), done)
-        for task_id in self._ids(cancelled_parents()):
+        for task_id in parents:
             due += self._cancel_below(task_id, done)
         self._publish_due(due, done)
         for action in ("expired", "failed", "revoked", "republished"):
@@ -122,10 +126,6 @@ class Reconciler:
         return done
 
     # --- transitions -------------------------------------------------------------------------------------------------
-    def _ids(self, statement: Select[str]) -> list[str]:
-        with self._database.read() as session:
-            return list(session.scalars(statement.limit(BATCH)))
-
     def _apply(self, task_id: str, change: Callable[[Session, str], Transition], done: Pass) -> tuple[str, ...]:
         # Each row is its own transaction: a final one reaches upwards to its parent, and two passes that held several
         # at once could wait for each other in a circle.
@@ -160,25 +160,23 @@ class Reconciler:
                 offered = hints(session, stamped)
             done.published += len(offered)
             self._publisher.publish(offered)
-        for queue in Queue:
-            try:
-                oldest = self._broker.oldest_message_published_at(queue.value)
-            except Unavailable as error:
-                # Unstamped rows stay unstamped, so they get their message in the first pass after it is back.
-                log.debug("the broker is away", error=str(error))
-                done.broker_away = True
-                return
-            done.published += self._offer(never_published(queue.value))
-            if oldest is not None:
-                done.republished += self._offer(lost_messages(queue.value, oldest))
-
-    def _offer(self, statement: Select[str]) -> int:
-        statement = statement.limit(BATCH)
+        try:
+            oldest = {queue: self._broker.oldest_message_published_at(queue) for queue in Queue}
+        except Unavailable as error:
+            # Unstamped rows stay unstamped, so they get their message in the first pass after it is back.
+            log.debug("the broker is away", error=str(error))
+            done.broker_away = True
+            return
         with self._database.read() as session:
-            if session.execute(statement.limit(1)).first() is None:
-                return 0
+            new = [look for look in map(_Look.never_published, Queue) if look.ids(session)]
+            looks = [_Look.lost(queue, stamp) for queue, stamp in oldest.items() if stamp is not None]
+            lost = [look for look in looks if look.ids(session)]
+        done.published += sum(map(self._offer, new))
+        done.republished += sum(map(self._offer, lost))
+
+    def _offer(self, look: _Look) -> int:
         with self._database.write() as session:
-            ids = session.scalars(statement.with_for_update(skip_locked=True)).all()
+            ids = look.ids(session, lock=True)
             rows = session.execute(
                 update(tasks)
                 .where(tasks.c.id.in_(ids))
@@ -208,54 +206,86 @@ class _one_row:  # noqa: N801  # reads as the statement it is
 
 
 # --- which rows ------------------------------------------------------------------------------------------------------
+# Cached: an idle scheduler asks all of them twice a second, and building a statement costs more than executing it.
+@cache
 def expired_leases() -> Select[str]:
     """Rows whose worker stopped answering."""
     return (
         select(tasks.c.id)
         .where(STARTED, tasks.c.lease_until < now(), tasks.c.children_open.is_(None))
         .order_by(tasks.c.lease_until)
+        .limit(BATCH)
     )
 
 
+@cache
 def overdue_cancels(grace_seconds: float) -> Select[str]:
     """Running rows that were asked to stop and did not within the grace."""
-    return select(tasks.c.id).where(
-        STARTED, tasks.c.children_open.is_(None), tasks.c.cancel_requested_at <= at(-grace_seconds)
+    return (
+        select(tasks.c.id)
+        .where(STARTED, tasks.c.children_open.is_(None), tasks.c.cancel_requested_at <= at(-grace_seconds))
+        .limit(BATCH)
     )
 
 
+@cache
 def cancelled_parents() -> Select[str]:
     """Waiting parents that were asked to stop, with children that were not."""
     child = tasks.alias()
     below = select(child.c.id).where(
-        child.c.parent_id == tasks.c.id,
-        child.c.finished_at.is_(None),
-        child.c.cancel_requested_at.is_(None),
+        child.c.parent_id == tasks.c.id, child.c.finished_at.is_(None), child.c.cancel_requested_at.is_(None)
     )
-    return select(tasks.c.id).where(
-        STARTED, tasks.c.children_open > 0, tasks.c.cancel_requested_at.is_not(None), below.exists()
+    return (
+        select(tasks.c.id)
+        .where(STARTED, tasks.c.children_open > 0, tasks.c.cancel_requested_at.is_not(None), below.exists())
+        .limit(BATCH)
     )
 
 
-def never_published(queue: str) -> Select[str]:
+@cache
+def never_published(queue: Queue, *, lock: bool) -> Select[str]:
     """Due rows without a message."""
+    statement = _due(queue).where(tasks.c.published_at.is_(None)).order_by(tasks.c.published_at, tasks.c.run_at)
+    return statement.with_for_update(skip_locked=True) if lock else statement
+
+
+@cache
+def lost_messages(queue: Queue, *, empty: bool, lock: bool) -> Select[str]:
+    """Due rows whose message cannot be in the broker any more, and whose back-off since it was sent is over.
+
+    Unless the broker is ``empty``, the statement takes ``before``: what was stamped earlier is gone.
+    """
+    before = at(-SLACK_SECONDS) if empty else bindparam("before", type_=tasks.c.published_at.type)
+    waited = tasks.c.published_at <= db_now(-resend_delay(tasks.c.publish_count))
+    statement = _due(queue).where(tasks.c.published_at < before, waited).order_by(tasks.c.published_at)
+    return statement.with_for_update(skip_locked=True) if lock else statement
+
+
+def _due(queue: Queue) -> Select[str]:
     return (
         select(tasks.c.id)
-        .where(_due(queue), tasks.c.published_at.is_(None))
-        .order_by(tasks.c.published_at, tasks.c.run_at)
+        .where(tasks.c.queue == queue.value, WAITING, tasks.c.waits_for.is_(None), tasks.c.run_at <= now())
+        .limit(BATCH)
     )
 
 
-def lost_messages(queue: str, oldest: datetime | Literal[_Empty.EMPTY]) -> Select[str]:
-    """Due rows whose message cannot be in the broker any more, and whose back-off since it was sent is over."""
-    slack = timedelta(seconds=SLACK_SECONDS)
-    gone = tasks.c.published_at < (at(-SLACK_SECONDS) if oldest is EMPTY else oldest - slack)
-    return (
-        select(tasks.c.id)
-        .where(_due(queue), gone, tasks.c.published_at <= db_now(-resend_delay(tasks.c.publish_count)))
-        .order_by(tasks.c.published_at)
-    )
+@dataclass(frozen=True)
+class _Look:
+    """One search for rows to publish: first without a lock, since mostly there are none, then with it."""
 
+    statement: Callable[..., Select[str]]
+    parameters: dict[str, Any]
 
-def _due(queue: str) -> ColumnElement[bool]:
-    return and_(tasks.c.queue == queue, WAITING, tasks.c.waits_for.is_(None), tasks.c.run_at <= now())
+    @classmethod
+    def never_published(cls, queue: Queue) -> _Look:
+        return cls(partial(never_published, queue), {})
+
+    @classmethod
+    def lost(cls, queue: Queue, oldest: datetime | Literal[_Empty.EMPTY]) -> _Look:
+        if oldest is EMPTY:
+            return cls(partial(lost_messages, queue, empty=True), {})
+        before = oldest - timedelta(seconds=SLACK_SECONDS)
+        return cls(partial(lost_messages, queue, empty=False), {"before": before})
+
+    def ids(self, session: Session, *, lock: bool = False) -> Sequence[str]:
+        return session.scalars(self.statement(lock=lock), self.parameters).all()
