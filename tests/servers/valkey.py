@@ -41,7 +41,9 @@ class ValkeyServer:
 
     def start(self) -> None:
         """Starts it and returns when it answers."""
-        command = [str(get_binary_path()), str(REPOSITORY / "redis" / "redis.conf")]
+        # A copy: Sentinel has the server write its configuration anew at a failover.
+        configuration = shutil.copy(REPOSITORY / "redis" / "redis.conf", self.folder / "redis.conf")
+        command = [str(get_binary_path()), str(configuration)]
         command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *self._options]
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

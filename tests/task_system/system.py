@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import text
 
 from sicargabox_core.db import Database
+from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.scheduler import Scheduler
 from sicargabox_core.settings import Settings, load_settings
 from sicargabox_core.tasks.broker import make_celery
@@ -26,6 +27,7 @@ from sicargabox_core.tasks.results import ResultEntries
 from sicargabox_core.tasks.service import TaskService
 from sicargabox_core.tasks.store import TaskView
 from tests.servers.ports import wait_until
+from tests.servers.sentinels import SentinelInstallation
 from tests.servers.valkey import ValkeyServer
 from tests.settings import REPOSITORY
 from tests.task_system.probe_specs import Act
@@ -83,8 +85,8 @@ class Worker:
 class TaskSystem:
     """A database, a Redis, schedulers and workers; everything it started is gone after ``close``."""
 
-    def __init__(self, database_url: str, valkey: ValkeyServer, folder: Path) -> None:
-        self.valkey = valkey
+    def __init__(self, database_url: str, valkey: ValkeyServer | SentinelInstallation, folder: Path) -> None:
+        self.redis = valkey
         self.folder = folder
         self.settings: Settings = load_settings(
             database_url=database_url, redis_url=valkey.url, data_dir=folder, log_format="console", **SHORT
@@ -108,6 +110,12 @@ class TaskSystem:
         self._workers: list[Worker] = []
         self._schedulers: list[tuple[Scheduler, threading.Thread]] = []
 
+    @property
+    def valkey(self) -> ValkeyServer:
+        """The one server, where there are no Sentinels."""
+        assert isinstance(self.redis, ValkeyServer)
+        return self.redis
+
     # --- processes ---------------------------------------------------------------------------------------------------
     def start_worker(self, *queues: Queue, concurrency: int = 1, ready: bool = True, app: str = PROBE) -> Worker:
         """A worker of ``queues``; returns when it takes messages. ``app``: the module of another Celery application."""
@@ -125,7 +133,7 @@ class TaskSystem:
 
     def present(self) -> set[str]:
         """The names of the workers that take messages."""
-        with self.valkey.client() as client:
+        with connect(self.settings, Db.BROKER) as client:
             return {one.worker for one in workers(client)}
 
     def start_scheduler(self) -> Scheduler:
