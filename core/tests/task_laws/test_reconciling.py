@@ -8,10 +8,13 @@ from functools import partial
 import pytest
 from core.tests.task_laws.world import ONCE, PLAIN, Work, World, at_once
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from sicargabox_core.db import db_now
-from sicargabox_core.tasks import store
+from sicargabox_core.tasks import reconcile, store
 from sicargabox_core.tasks.contracts import State
+from sicargabox_core.tasks.lifecycle import expire_lease
 from sicargabox_core.tasks.reconcile import BATCH, Pass
 from sicargabox_core.tasks.rows import tasks
 
@@ -230,3 +233,32 @@ def test_hints_are_of_waiting_rows_in_the_order_of_their_stamps(world: World) ->
     with world.database.read() as session:
         assert [hint.id for hint in store.hints(session, [running.id, first, second])] == [second, first]
         assert store.hints(session, []) == []
+
+
+def test_a_row_that_cannot_be_dealt_with_does_not_stop_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = world.running(), world.running()
+    world.expire(bad.id)
+    world.expire(good.id)
+
+    def locked_once(session: Session, task_id: str) -> store.Transition:
+        if task_id == bad.id:
+            raise OperationalError("UPDATE tasks", {}, Exception("canceling statement due to lock timeout"))
+        return expire_lease(session, task_id)
+
+    monkeypatch.setattr(reconcile, "expire_lease", locked_once)
+    assert world.pass_once() == Pass(expired=1, published=1)
+    assert [world.view(task.id).state for task in (bad, good)] == [State.STARTED, State.RETRY]
+
+
+def test_a_database_that_is_away_stops_the_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = world.running()
+    world.expire(claim.id)
+
+    def gone(_session: Session, _task_id: str) -> store.Transition:
+        raise OperationalError("UPDATE tasks", {}, Exception("server closed"), connection_invalidated=True)
+
+    monkeypatch.setattr(reconcile, "expire_lease", gone)
+    with pytest.raises(OperationalError):
+        world.pass_once()

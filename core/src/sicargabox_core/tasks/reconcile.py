@@ -129,29 +129,31 @@ class Reconciler:
     def _apply(self, task_id: str, change: Callable[[Session, str], Transition], done: Pass) -> tuple[str, ...]:
         # Each row is its own transaction: a final one reaches upwards to its parent, and two passes that held several
         # at once could wait for each other in a circle.
-        with _one_row(task_id):
+        try:
             with self._database.write() as session:
                 transition = change(session, task_id)
-            if not transition:
-                return ()
+        except DBAPIError as error:
+            _leave(task_id, error)
+            return ()
+        if transition:
             log.info("reconciled a task", task_id=task_id, state=str(transition.state))
             done.expired += transition.state is State.RETRY
             done.failed += transition.state is State.FAILURE
             done.revoked += transition.state is State.REVOKED
-            if transition.final:
-                self._ended(transition.final)
-            return transition.due
-        return ()
+        if transition.final:
+            self._ended(transition.final)
+        return transition.due
 
     def _cancel_below(self, parent_id: str, done: Pass) -> list[str]:
-        due: list[str] = []
-        with _one_row(parent_id):
-            for child in cancel_children(self._database, parent_id, by=f"task {parent_id}"):
-                done.revoked += child.revoked
-                due += child.due
-                if child.final:
-                    self._ended(child.final)
-        return due
+        try:
+            children = cancel_children(self._database, parent_id, by=f"task {parent_id}")
+        except DBAPIError as error:
+            _leave(parent_id, error)
+            return []
+        done.revoked += sum(child.revoked for child in children)
+        if ended := [task_id for child in children for task_id in child.final]:
+            self._ended(ended)
+        return [task_id for child in children for task_id in child.due]
 
     # --- messages ----------------------------------------------------------------------------------------------------
     def _publish_due(self, stamped: list[str], done: Pass) -> None:
@@ -189,20 +191,11 @@ class Reconciler:
         return len(rows)
 
 
-class _one_row:  # noqa: N801  # reads as the statement it is
-    """Keeps one bad row from stopping the pass; a database that is away stops it."""
-
-    def __init__(self, task_id: str) -> None:
-        self._task_id = task_id
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if not isinstance(error, DBAPIError) or error.connection_invalidated:
-            return False
-        log.warning("a task could not be reconciled", task_id=self._task_id, error=str(error.orig))
-        return True
+def _leave(task_id: str, error: DBAPIError) -> None:
+    """One row that cannot be dealt with must not stop the pass; a database that is away must."""
+    if error.connection_invalidated:
+        raise error
+    log.warning("a task could not be reconciled", task_id=task_id, error=str(error.orig))
 
 
 # --- which rows ------------------------------------------------------------------------------------------------------
