@@ -39,7 +39,8 @@ _PART_WORDS = frozenset(
     ["parte", "partes", "part", "parts", "repuesto", "repuestos", "refaccion", "accesorio", "accesorios", "accessories"]
 )
 _HEADING = 4
-_DEEPER = 0.004
+# Words met below the heading tell its lines apart; small, so that they do not outweigh another heading's better words.
+_BELOW_HEADING = 0.06
 # Below a quarter of the best hit, or of what a full match would have, a line answers another question.
 _LEAST_OF_BEST = 0.25
 _LEAST = 0.12
@@ -115,6 +116,7 @@ class _Scorer:
     def score(self, candidate: Candidate) -> Hit | None:
         """What the query and this line have in common; None when it is nothing."""
         best: dict[int, Match] = {}
+        below: dict[int, float] = {}
         phrase = 0.0
         likely = parts = False
         for text in candidate.evidence.split(BLOCK_END):
@@ -129,12 +131,14 @@ class _Scorer:
             for number, match in block.matches:
                 if number not in best or match.value > best[number].value:
                     best[number] = match
+                if len(match.entry.code) > _HEADING:
+                    below[number] = max(below.get(number, 0.0), match.value)
         if not best:
             return None
         words = self._words
         score = sum(words[number].weight * match.value for number, match in best.items()) / self._full
         score += _WHOLE_PHRASE * phrase / self._full
-        score += _DEEPER * max(len(match.entry.code) - 4 for match in best.values())
+        score += _BELOW_HEADING * sum(words[number].weight * value for number, value in below.items()) / self._full
         score += _LIKELY if likely else 0.0
         if parts and not self._wants_parts:
             score *= _NOT_PARTS
