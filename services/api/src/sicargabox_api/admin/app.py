@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from anyio.to_thread import run_sync
@@ -37,13 +37,16 @@ from sicargabox_api.routes.health import from_inside
 from sicargabox_api.translations import DEFAULT_LANGUAGE, LANGUAGE_COOKIE
 from sicargabox_core.accounts.signing import signing_key
 from sicargabox_core.db import Database
-from sicargabox_core.errors import Forbidden
+from sicargabox_core.errors import Forbidden, SicargaBoxError
 from sicargabox_core.observability import render_metrics
 from sicargabox_core.settings import Settings, load_settings
 from sicargabox_core.tasks.broker import make_celery
 from sicargabox_core.tasks.dispatch import Publisher
 from sicargabox_core.tasks.results import ResultEntries
 from sicargabox_core.tasks.service import TaskService
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BASE_URL = "/admin"
 
@@ -60,19 +63,47 @@ class StaffAdmin(Admin):
             raise HTTPException(HTTPStatus.BAD_REQUEST)
         return await super().handle_action(request)
 
-    async def _render_error(self, request: Request, exc: Exception = HTTPException(500)) -> Any:
-        status = HTTPStatus(exc.status_code) if isinstance(exc, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
-        if not isinstance(exc, HTTPException):
-            log.error("unexpected_error", exc_info=exc)
-            # This handler is outside of the middleware that knows the language.
-            i18n.set_locale(request.cookies.get(LANGUAGE_COOKIE, DEFAULT_LANGUAGE))
-        detail = exc.detail if isinstance(exc, HTTPException) and exc.detail != status.phrase else ""
+    async def _render_error(self, request: Request, exc: Exception = HTTPException(500)) -> Response:
+        status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, ""
+        if isinstance(exc, HTTPException):
+            status = HTTPStatus(exc.status_code)
+            detail = "" if exc.detail == status.phrase else str(exc.detail)
+        elif isinstance(exc, SicargaBoxError):
+            status = problems.status_of(exc)
         return self.templates.TemplateResponse(
             request=request,
             name="error.html",
             context={"status": status.value, "detail": detail},
             status_code=status.value,
         )
+
+
+class ErrorPages:
+    """Around all of starlette-admin: an error that nobody foresaw is logged, and its page says nothing of it."""
+
+    def __init__(self, app: ASGIApp, admin: StaffAdmin) -> None:
+        self.app = app
+        self._admin = admin
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            log.error("unexpected_error", exc_info=error)
+            request = Request(scope, receive)
+            # The middleware that knows the language is inside of this.
+            i18n.set_locale(request.cookies.get(LANGUAGE_COOKIE, DEFAULT_LANGUAGE))
+            response = await self._admin._render_error(request, error)
+            await response(scope, receive, send)
 
 
 def create_admin_app(settings: Settings) -> FastAPI:
@@ -108,8 +139,9 @@ def create_admin_app(settings: Settings) -> FastAPI:
     app.include_router(script_calls(services, csrf_key))
     _add_probes(app, settings, database)
     admin = _admin(services, csrf_key)
+    app.state.admin = admin
     admin.mount_to(app)
-    admin.app.add_exception_handler(Exception, admin._render_error)
+    admin.app.add_middleware(ErrorPages, admin=admin)
     return app
 
 

@@ -76,4 +76,10 @@ class WordField(EnumField):
 
 @dataclass
 class ShownField(ComputedField):
-    """Something worked out from the row, with a template of its own."""
+    """Something worked out from the row: not in the table, so neither sorted nor filtered by."""
+
+    async def serialize_value(self, request: Request, value: Any) -> Any:
+        """The value as it is, since its template may want more than a text; words for an export."""
+        if request.state.action == RequestAction.EXPORT and isinstance(value, Mapping):
+            return value.get("text", "")
+        return value

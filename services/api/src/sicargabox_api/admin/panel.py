@@ -15,7 +15,7 @@ from starlette_admin.i18n import gettext
 from starlette_admin.routing import route
 from starlette_admin.views import CustomView
 
-from sicargabox_api.admin.language import _
+from sicargabox_api.admin.language import _, office_time
 from sicargabox_api.admin.refusals import internal_error, sentence
 from sicargabox_api.admin.staff import StaffServices, actor, may
 from sicargabox_api.admin.task_words import QUEUE_WORDS, STATE_TONES, STATE_WORDS, percent, task_word
@@ -152,7 +152,7 @@ class Panel(CustomView):
                 )
             )
             last = session.execute(
-                select(TaskRow.result, (TaskRow.finished_at))
+                select(TaskRow.result, TaskRow.finished_at)
                 .where(TaskRow.name == REBUILD_INDEX.name, TaskRow.state == State.SUCCESS)
                 .order_by(TaskRow.created_at.desc())
                 .limit(1)
@@ -160,7 +160,7 @@ class Panel(CustomView):
         return {
             "failures": failures or 0,
             "documents": (last.result or {}).get("documents") if last else None,
-            "built_at": last.finished_at.isoformat() if last else None,
+            "built_at": office_time(last.finished_at) if last else None,
         }
 
     def _redis(self) -> dict[str, Any]:

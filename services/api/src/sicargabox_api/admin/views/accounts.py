@@ -15,6 +15,7 @@ from starlette_admin.exceptions import ActionFailed, FormValidationError
 from starlette_admin.fields import JSONField, PasswordField, StringField, TagsField
 from starlette_admin.flash import flash
 from starlette_admin.i18n import gettext
+from starlette_admin.types import RowActionsDisplayType
 
 from sicargabox_api.admin.fields import CodeField, LinkField, MomentField, ShownField, WordField
 from sicargabox_api.admin.language import _
@@ -33,6 +34,12 @@ _ROLES: list[tuple[str, Any]] = [
     (Role.OPERATOR.value, _("Operator: also starts and cancels tasks")),
     (Role.ADMIN.value, _("Administrator: also users, tokens and audit")),
 ]
+_ROLE_WORDS: list[tuple[str, Any]] = [
+    (Role.VIEWER.value, _("Viewer")),
+    (Role.REVIEWER.value, _("Reviewer")),
+    (Role.OPERATOR.value, _("Operator")),
+    (Role.ADMIN.value, _("Administrator")),
+]
 _ROLE_TONES = {"viewer": "secondary", "reviewer": "azure", "operator": "blue", "admin": "purple"}
 _SCOPE_WORDS: dict[str, Any] = {
     "search": _("Search"),
@@ -40,6 +47,10 @@ _SCOPE_WORDS: dict[str, Any] = {
     "queues": _("Queues and Redis"),
     "keywords": _("Keywords"),
 }
+
+
+def _role_choices(request: Request) -> list[tuple[str, Any]]:
+    return _ROLES if request.state.action.is_form() else _ROLE_WORDS
 
 
 def _role_options(selected: str) -> str:
@@ -77,12 +88,15 @@ class Users(SafeModelView):
     create_role = Role.ADMIN
     search_columns = ("username",)
     actions: Sequence[str] = []
+    row_actions_display_type = RowActionsDisplayType.KEBAB
     row_actions: Sequence[str] = ["role", "password", "sign_out", "disable"]
     action_roles = dict.fromkeys(("role", "password", "sign_out", "disable"), Role.ADMIN)
     fields: Sequence[Any] = [
         LinkField("username", label=_("User name"), required=True),
         PasswordField("password", label=_("Password"), required=True, searchable=False, orderable=False),
-        WordField("role", label=_("Role"), choices=_ROLES, tones=_ROLE_TONES, required=True, default="viewer"),
+        WordField(
+            "role", label=_("Role"), choices_loader=_role_choices, tones=_ROLE_TONES, required=True, default="viewer"
+        ),
         MomentField("created_at", label=_("Created"), exclude_from_create=True),
         MomentField("disabled_at", label=_("Disabled"), exclude_from_create=True),
     ]
@@ -224,7 +238,7 @@ class Tokens(SafeModelView):
     action_roles = {"make": Role.ADMIN, "revoke": Role.ADMIN}  # noqa: RUF012
     fields: Sequence[Any] = [
         LinkField("name", label=_("Name")),
-        WordField("role", label=_("Role"), choices=_ROLES, tones=_ROLE_TONES),
+        WordField("role", label=_("Role"), choices=_ROLE_WORDS, tones=_ROLE_TONES),
         TagsField("scopes", label=_("May use"), searchable=False, orderable=False),
         StringField("created_by", label=_("Created by"), searchable=False),
         MomentField("last_used_at", label=_("Last used")),
@@ -324,6 +338,7 @@ class AuditTrail(SafeModelView):
     search_columns = ("actor", "action", "object_id", "request_id")
     actions: Sequence[str] = []
     row_actions: Sequence[str] = ["view"]
+    default_columns = ("at", "actor", "action", "object_type", "object_id", "change")
     fields: Sequence[Any] = [
         MomentField("at", label=_("When")),
         CodeField("actor", label=_("Who")),
@@ -333,7 +348,7 @@ class AuditTrail(SafeModelView):
         ShownField("change", label=_("Change"), getter=lambda _request, entry: _change_text(entry)),
         JSONField("before", label=_("Before"), exclude_from_list=True, searchable=False),
         JSONField("after", label=_("After"), exclude_from_list=True, searchable=False),
-        CodeField("request_id", label=_("Request id"), exclude_from_list=True),
+        CodeField("request_id", label=_("Request id")),
     ]
     fields_default_sort: Sequence[Any] = [("id", True)]
 

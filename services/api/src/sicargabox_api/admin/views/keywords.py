@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette_admin.actions import ActionSelection, action
 from starlette_admin.exceptions import ActionFailed, FormValidationError
-from starlette_admin.fields import JSONField, StringField
+from starlette_admin.fields import JSONField
 from starlette_admin.flash import flash
 from starlette_admin.i18n import gettext
 
@@ -47,7 +47,8 @@ class Keywords(SafeModelView):
     export_role = Role.VIEWER
     search_columns = ("normalized", "line_code")
     actions: Sequence[str] = ["approve", "reject", "undo"]
-    row_actions: Sequence[str] = ["view"]
+    row_actions: Sequence[str] = []
+    default_columns = ("text", "line_code", "language", "source", "state", "decided_by", "created_at")
     action_roles = {"approve": Role.REVIEWER, "reject": Role.REVIEWER, "undo": Role.REVIEWER}  # noqa: RUF012
     fields: Sequence[Any] = [
         LinkField("text", label=_("Word")),
@@ -55,10 +56,10 @@ class Keywords(SafeModelView):
         WordField("language", label=_("Language"), choices=_LANGUAGES),
         WordField("source", label=_("Source"), choices=_SOURCES, exclude_from_create=True),
         WordField("state", label=_("State"), choices=_STATES, tones=_STATE_TONES, exclude_from_create=True),
-        StringField("decided_by", label=_("Decided by"), exclude_from_create=True, searchable=False),
+        CodeField("decided_by", label=_("Decided by"), exclude_from_create=True),
         MomentField("created_at", label=_("Proposed"), exclude_from_create=True),
-        StringField("created_by", label=_("Proposed by"), exclude_from_create=True, exclude_from_list=True),
-        MomentField("decided_at", label=_("Decided"), exclude_from_create=True, exclude_from_list=True),
+        CodeField("created_by", label=_("Proposed by"), exclude_from_create=True),
+        MomentField("decided_at", label=_("Decided"), exclude_from_create=True),
         JSONField("evidence", label=_("Why"), exclude_from_create=True, exclude_from_list=True, searchable=False),
     ]
     fields_default_sort: Sequence[Any] = [("id", True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func
@@ -13,6 +14,7 @@ from starlette_admin.fields import BooleanField, StringField, TextAreaField
 from sicargabox_api.admin.fields import CodeField, LinkField, MomentField, ShownField, WordField
 from sicargabox_api.admin.language import _
 from sicargabox_api.admin.safe_view import SafeModelView
+from sicargabox_api.admin.staff import StaffServices
 from sicargabox_core.accounts.models import Role
 from sicargabox_core.catalogue.models import TariffLine
 from sicargabox_core.catalogue.tariff import display_code
@@ -36,6 +38,20 @@ class _ChapterFilter(EqualFilter):
         return TariffLine.code.startswith(str(ctx.value)[:2], autoescape=True)
 
 
+@dataclass
+class _TariffCode(LinkField):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.filters = [*(self.filters or []), _ChapterFilter]
+
+
+@dataclass
+class _Retired(MomentField):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.filters = [IsNullFilter, IsNotNullFilter]
+
+
 def _duty(name: str, label: Any) -> ShownField:
     def percent(_request: Request, line: TariffLine) -> str | None:
         value = getattr(line, name)
@@ -54,34 +70,29 @@ class TariffLines(SafeModelView):
     export_role = Role.VIEWER
     search_columns = ("code",)
     actions: Sequence[str] = []
-    row_actions: Sequence[str] = ["view"]
+    row_actions: Sequence[str] = []
+    default_columns = ("code", "level", "description_es", "dai", "isv", "courier_category")
     fields: Sequence[Any] = [
-        LinkField("code", label=_("Code"), formatter=None),
+        _TariffCode("code", label=_("Code")),
         WordField("level", label=_("Level"), choices=_LEVELS),
         TextAreaField("description_es", label=_("Description"), orderable=False),
         _duty("dai", "DAI"),
         _duty("isv", "ISV"),
         WordField("courier_category", label=_("Courier"), choices=_CATEGORIES, tones=_TONES),
-        TextAreaField("description_en", label=_("Description in English"), exclude_from_list=True),
-        CodeField("parent_code", label=_("Parent"), exclude_from_list=True),
-        BooleanField("declarable", label=_("Can be declared"), exclude_from_list=True),
+        TextAreaField("description_en", label=_("Description in English")),
+        CodeField("parent_code", label=_("Parent")),
+        BooleanField("declarable", label=_("Can be declared")),
         _duty("isc", "ISC"),
         _duty("ispc", "ISPC"),
-        StringField("courier_reason_es", label=_("Reason"), exclude_from_list=True, searchable=False),
-        StringField("source", label=_("Source"), exclude_from_list=True, searchable=False),
-        MomentField("updated_at", label=_("Changed"), exclude_from_list=True),
-        MomentField("retired_at", label=_("Retired")),
+        StringField("courier_reason_es", label=_("Reason"), searchable=False),
+        StringField("source", label=_("Source"), searchable=False),
+        MomentField("updated_at", label=_("Changed")),
+        _Retired("retired_at", label=_("Retired")),
     ]
-    exclude_fields_from_list: Sequence[str] = ["isc", "ispc"]
     fields_default_sort: Sequence[Any] = ["code"]
 
-    def __init__(self, services: Any, model: type[Any] = TariffLine) -> None:
+    def __init__(self, services: StaffServices, model: type[Any] = TariffLine) -> None:
         super().__init__(services, model)
-        for field in self.fields:
-            if field.name == "code":
-                field.filters = [*(field.filters or []), _ChapterFilter]
-            elif field.name == "retired_at":
-                field.filters = [IsNullFilter, IsNotNullFilter]
 
     def searched(self, term: str) -> str:
         """Codes hold digits only, however they are typed."""

@@ -9,10 +9,11 @@ from typing import Any
 from anyio.to_thread import run_sync
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette_admin.actions import ActionSelection, action, row_action
 from starlette_admin.exceptions import ActionFailed
-from starlette_admin.fields import IntegerField, JSONField, StringField
+from starlette_admin.fields import IntegerField, JSONField
 from starlette_admin.filters import FilterGroup
 from starlette_admin.flash import flash
 from starlette_admin.i18n import gettext
@@ -74,6 +75,7 @@ class TaskHistory(SafeModelView):
     icon = "fa-solid fa-list-check"
     export_role = Role.VIEWER
     search_columns = ("id", "name", "initiated_by", "request_id")
+    default_columns = ("name", "state", "progress", "created_at", "took", "initiated_by", "attempt")
     detail_template = "task_detail.html"
     actions: Sequence[str] = ["repeat", "cancel"]
     row_actions: Sequence[str] = ["repeat_one", "cancel_one"]
@@ -99,12 +101,12 @@ class TaskHistory(SafeModelView):
         ShownField("took", label=_("Took"), getter=lambda _request, row: seconds_text(duration(row.view))),
         CodeField("initiated_by", label=_("Started by")),
         IntegerField("attempt", label=_("Attempts")),
-        CodeField("id", label=_("Id"), copy_to_clipboard=True, exclude_from_list=True),
-        WordField("queue", label=_("Queue"), choices=list(QUEUE_WORDS.items()), exclude_from_list=True),
-        CodeField("parent_id", label=_("Part of"), exclude_from_list=True),
-        CodeField("retried_from", label=_("Repeats"), exclude_from_list=True),
-        CodeField("request_id", label=_("Request id"), exclude_from_list=True),
-        StringField("error_code", label=_("Error"), exclude_from_list=True),
+        CodeField("id", label=_("Id"), copy_to_clipboard=True),
+        WordField("queue", label=_("Queue"), choices=list(QUEUE_WORDS.items())),
+        CodeField("parent_id", label=_("Part of")),
+        CodeField("retried_from", label=_("Repeats")),
+        CodeField("request_id", label=_("Request id")),
+        CodeField("error_code", label=_("Error")),
         JSONField("payload", label=_("Arguments"), exclude_from_list=True, searchable=False),
         JSONField("result", label=_("Result"), exclude_from_list=True, searchable=False),
     ]
@@ -118,6 +120,18 @@ class TaskHistory(SafeModelView):
         return term.strip().lower()
 
     # --- reading: rows with their view ----------------------------------------------------------------------------
+    def get_list_query(self, request: Request) -> Any:
+        """The parts of a task are on its own page; a search or a filter finds them here too."""
+        return _without_parts(request, super().get_list_query(request))
+
+    def get_count_query(self, request: Request) -> Any:
+        """As many as the list has."""
+        return _without_parts(request, super().get_count_query(request))
+
+    def get_detail_query(self, request: Request) -> Any:
+        """Any task, a part too."""
+        return select(TaskRow)
+
     async def find_all(
         self,
         request: Request,
@@ -272,6 +286,12 @@ def why_it_waits(task: TaskView) -> str | None:
     if task.state == "RETRY":
         return gettext("It failed and is tried again later.")
     return gettext("It waits for a free worker.")
+
+
+def _without_parts(request: Request, statement: Any) -> Any:
+    # An action sends the list's own query along.
+    asked = QueryParams(request.query_params.get("_list_query", "").lstrip("?")) or request.query_params
+    return statement if asked.get("q") or asked.get("filter") else statement.where(TaskRow.parent_id.is_(None))
 
 
 async def _with_views(request: Request, rows: Sequence[Any]) -> Sequence[Any]:

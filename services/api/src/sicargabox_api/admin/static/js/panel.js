@@ -141,13 +141,14 @@ function showTasks(state) {
   const { summary } = state;
   const parts = [];
   if (summary.built_at) {
-    const when = new Date(summary.built_at).toLocaleString(document.documentElement.lang);
-    parts.push(words.index.replace("{count}", summary.documents).replace("{when}", when));
+    parts.push(words.index.replace("{count}", summary.documents).replace("{when}", summary.built_at));
   } else parts.push(words.index_none);
   parts.push(summary.failures ? words.failures.replace("{count}", summary.failures) : words.no_failures);
   if (state.more) parts.push(words.more.replace("{count}", state.more));
   document.getElementById("panel-summary").textContent = parts.join(" · ");
 }
+
+const heads = [...document.querySelectorAll("#panel-queues-table th[scope=col]")].map((head) => head.textContent.trim());
 
 function showQueues(queues) {
   const rows = queues.map((queue) => {
@@ -156,7 +157,7 @@ function showQueues(queues) {
       "tr",
       {},
       element("th", { scope: "row" }, queue.name),
-      ...[queue.waiting, queue.running, queue.oldest, workers].map((value) => element("td", {}, String(value))),
+      ...[queue.waiting, queue.running, queue.oldest, workers].map((value, at) => element("td", { "data-label": heads[at + 1] }, String(value))),
     );
   });
   document.getElementById("panel-queues").replaceChildren(...rows);

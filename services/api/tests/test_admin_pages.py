@@ -1,0 +1,236 @@
+"""What every staff page keeps to: words, errors, policy, and nothing of SQL or of a trace."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from babel.messages.mofile import read_mo
+from babel.messages.pofile import read_po
+from jinja2.ext import babel_extract
+from services.api.tests.staff import StaffSite, csrf_of, serving_staff
+
+import sicargabox_api.admin
+import sicargabox_api.public
+import sicargabox_api.translations
+from sicargabox_api.authentication import SESSION_COOKIE
+from sicargabox_core.accounts import users
+from sicargabox_core.accounts.models import Role
+from sicargabox_core.settings import Settings
+
+ADMIN = Path(sicargabox_api.admin.__file__).parent
+PUBLIC = Path(sicargabox_api.public.__file__).parent
+CATALOGUES = Path(sicargabox_api.translations.__file__).parent / "es"
+PAGES = ["", *(f"{key}/list" for key in ("tasks", "keywords", "tariff", "searches", "selections", "users", "tokens"))]
+PAGES += [
+    "audit/list",
+    "users/create",
+    "keywords/create",
+    "tariff/detail?pk=8518300000",
+    "nothing",
+    "users/detail?pk=x",
+]
+SECRET = "una-clave-larga"
+
+
+@pytest.fixture
+def site(settings: Settings) -> Iterator[StaffSite]:
+    with serving_staff(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def chief(site: StaffSite) -> httpx.Client:
+    return site.signed_in(Role.ADMIN, "jefa")
+
+
+# --- every page -------------------------------------------------------------------------------------------------------
+def test_every_page_has_one_heading_a_way_past_the_menu_and_a_strict_policy(chief: httpx.Client) -> None:
+    for page in [*PAGES, "login"]:
+        answer = chief.get(f"/admin/{page}") if page != "login" else httpx.get(f"{chief.base_url}/admin/login")
+        text = answer.text
+        assert len(re.findall(r"<h1[\s>]", text)) == 1, page
+        assert '<main id="content"' in text, page
+        assert 'href="#content"' in text, page
+        assert '<html lang="es"' in text, page
+        policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+        assert "unsafe-inline" not in policy["script-src"], page
+        assert policy["default-src"] == "'none'", page
+        nonce = re.search(r"'nonce-([^']+)'", policy["script-src"])
+        assert nonce is not None
+        for tag in re.findall(r"<(?:script|style)\b[^>]*>", text):
+            assert f'nonce="{nonce.group(1)}"' in tag, (page, tag)
+        assert not re.findall(r"\son(?:click|change|load|submit)=", text), page
+        assert "apexcharts" not in text, page
+        assert not re.findall(r'(?:src|href)="https?://(?!127\.0\.0\.1)', text), page
+        assert answer.headers["cache-control"] == "no-store", page
+        assert answer.headers["x-frame-options"] == "DENY", page
+
+
+def test_pages_are_squeezed_and_versioned_files_are_kept_for_a_year(chief: httpx.Client) -> None:
+    answer = chief.get("/admin/tasks/list", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    static = re.search(r'href="([^"]+staff\.css\?v=\w+)"', answer.text)
+    assert static is not None
+    assert "immutable" in chief.get(static.group(1)).headers["cache-control"]
+
+
+def test_a_page_follows_the_chosen_language_and_colours(chief: httpx.Client) -> None:
+    chief.cookies.set("language", "en")
+    chief.cookies.set("theme", "dark")
+    text = chief.get("/admin/").text
+    assert '<html lang="en"' in text
+    assert 'data-bs-theme="dark"' in text
+    assert "Rebuild index" in text
+    assert "Reconstruir" not in text
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+def _ids(path: Path) -> set[str]:
+    with path.open("rb") as text:
+        return {_id(message.id) for message in read_po(text) if message.id and message.string}
+
+
+def _id(message: object) -> str:
+    # Of a plural the compiled file and the text give a list and a tuple.
+    return str(tuple(message)) if isinstance(message, list | tuple) else str(message)
+
+
+def test_every_message_of_the_library_is_said_in_spanish() -> None:
+    import starlette_admin
+
+    shipped = Path(starlette_admin.__file__).parent / "translations" / "fr" / "LC_MESSAGES" / "admin.mo"
+    with shipped.open("rb") as compiled:
+        needed = {_id(message.id) for message in read_mo(compiled) if message.id}
+    assert len(needed) == 208
+    assert needed <= _ids(CATALOGUES / "starlette_admin.po")
+
+
+@pytest.mark.parametrize(("folder", "names"), [(ADMIN, ("starlette_admin", "admin")), (PUBLIC, ("public",))])
+def test_every_text_of_ours_is_said_in_spanish(folder: Path, names: tuple[str, ...]) -> None:
+    said = set().union(*(_ids(CATALOGUES / f"{name}.po") for name in names))
+    used: set[str] = set()
+    for template in folder.rglob("*.html"):
+        with template.open("rb") as text:
+            for _line, function, message, _comments in babel_extract(text, ["_", "gettext", "ngettext"], [], {}):
+                found = message if isinstance(message, tuple) else (message,)
+                strings = tuple(part for part in found if isinstance(part, str))
+                used.add(str(strings) if function == "ngettext" else strings[0])
+    for module in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("_", "gettext") and node.args:
+                argument = node.args[0]
+                if isinstance(argument, ast.Constant):
+                    used.add(str(argument.value))
+    assert len(used) > 30
+    assert used <= said
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+def test_a_key_that_is_none_is_not_found(chief: httpx.Client) -> None:
+    for key in ("users", "tokens", "audit", "keywords", "searches", "tasks", "tariff", "selections"):
+        for pk in ("abc", "", "99999999999999999999", "-1", "1.5", "%00", "☃", "1;DROP", "1 OR 1=1"):
+            answer = chief.get(f"/admin/{key}/detail", params={"pk": pk})
+            assert answer.status_code == 404, (key, pk)
+    assert chief.get("/admin/nothing/list").status_code == 404
+
+
+def test_a_page_far_beyond_the_last_is_empty_and_no_error(chief: httpx.Client) -> None:
+    for page in ("99999999999999999999", "-5", "x"):
+        assert chief.get("/admin/tasks/list", params={"page": page}).status_code == 200
+
+
+def test_a_filter_that_cannot_be_is_said_to_be_so(chief: httpx.Client) -> None:
+    for key, text in (
+        ("searches", "total__eq=99999999999999999999999"),
+        ("tasks", "nonsense__eq=1"),
+        ("tasks", "created_at__between=x,y"),
+    ):
+        answer = chief.get(f"/admin/{key}/list", params={"filter": text})
+        assert answer.status_code == 400, (key, text)
+        assert "Id de la solicitud" in answer.text
+    assert chief.get("/admin/keywords/list", params={"q": "\x00%_'"}).status_code in (200, 400)
+    assert chief.post("/admin/_api/keywords/action").status_code == 400
+
+
+def test_lists_filter_by_what_the_people_need(chief: httpx.Client) -> None:
+    def codes(**query: str) -> list[str]:
+        text = chief.get("/admin/tariff/list", params=query).text
+        return re.findall(r'data-sa-pk="(\d+)"', text)
+
+    assert codes(filter="code__chapter=93") == ["93", "9304", "9304000000"]
+    assert codes(filter="level__eq=CHAPTER") == ["85", "93"]
+    assert codes(q="8518.30") == ["8518300000"]
+    assert codes(q="bastones") == ["9304000000"]
+    assert codes(filter="retired_at__is_not_null") == []
+    assert "-null-" not in chief.get("/admin/tariff/list").text
+
+
+def test_what_goes_wrong_inside_is_never_shown(site: StaffSite, chief: httpx.Client) -> None:
+    with site.database.write() as session:
+        from sqlalchemy import text
+
+        session.execute(text("DROP TABLE audit"))
+    broken = chief.get("/admin/audit/list")
+    assert broken.status_code == 500
+    refused = chief.post("/admin/_api/keywords/action", params={"name": "approve", "pks": "3"})
+    assert refused.status_code == 400
+    for answer in (broken, refused):
+        assert "Id de la solicitud" in answer.text
+        assert answer.headers["x-request-id"] in answer.text
+        for secret in ("SELECT", "INSERT", "sqlite", "sqlalchemy", "Traceback", "no such table", ".py"):
+            assert secret not in answer.text, secret
+
+
+# --- signing in -------------------------------------------------------------------------------------------------------
+def _attempt(client: httpx.Client, name: str, password: str, **query: str) -> httpx.Response:
+    token = csrf_of(client.get("/admin/login", params=query).text)
+    form = {"username": name, "password": password, "csrftoken": token}
+    return client.post("/admin/login", params=query, data=form)
+
+
+def test_sign_in_says_the_same_of_a_wrong_name_and_a_wrong_password_and_stops_guessing(site: StaffSite) -> None:
+    with site.database.write() as session:
+        users.create_user(session, "ana", SECRET, Role.VIEWER, by="test")
+    client = site.browser()
+    wrong = [_attempt(client, "ana", "no-es-esta"), _attempt(client, "nadie", SECRET)]
+    said = {re.search(r'id="sign-in-error"[^>]*>([^<]+)', answer.text) for answer in wrong}
+    assert {match.group(1) for match in said if match} == {"Usuario o contraseña incorrectos."}
+    assert {answer.status_code for answer in wrong} == {400}
+    for _ in range(users.LIMIT_PER_NAME - 1):
+        _attempt(client, "ana", "no-es-esta")
+    stopped = _attempt(client, "ana", SECRET)
+    assert stopped.status_code == 429
+    assert int(stopped.headers["retry-after"]) > 0
+    assert "Demasiados intentos" in stopped.text
+
+
+def test_a_session_is_a_row_that_signing_out_ends(site: StaffSite) -> None:
+    with site.database.write() as session:
+        users.create_user(session, "ana", SECRET, Role.VIEWER, by="test")
+    client = site.browser()
+    entered = _attempt(client, "ANA", SECRET, next="https://evil.example/")
+    assert entered.status_code == 303
+    assert entered.headers["location"].startswith(site.url)
+    cookie = next(line for line in entered.headers.get_list("set-cookie") if SESSION_COOKIE in line)
+    assert "HttpOnly" in cookie
+    assert "samesite=lax" in cookie.lower()
+    assert "Path=/" in cookie
+    token = client.cookies[SESSION_COOKIE]
+    page = client.get("/admin/")
+    assert page.status_code == 200
+    assert client.post("/admin/logout", data={"csrftoken": csrf_of(page.text)}).status_code == 303
+    copied = site.browser()
+    copied.cookies.set(SESSION_COOKIE, token)
+    assert copied.get("/admin/").status_code == 303
+
+
+# --- how it is made ---------------------------------------------------------------------------------------------------
+def test_no_view_writes_through_the_sessions_of_requests() -> None:
+    writes = re.compile(r"state\.session\.(?:add|delete|flush|commit|execute|merge)")
+    for module in ADMIN.rglob("*.py"):
+        assert not writes.search(module.read_text()), module
