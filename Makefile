@@ -14,7 +14,7 @@ TESTS := core/tests $(wildcard services/*/tests) tests/laptop
 T ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup run test lint format lock clean test-integration
+.PHONY: help setup run test lint format lock bench clean test-integration
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,13 @@ lock: $(VENV)/dev.stamp ## Lock requirements/*.in into *.txt (LOCKFLAGS=--upgrad
 	cd requirements && ../$(LOCK) dev.in -o dev.txt
 	cd requirements && for name in $(LOCKED); do ../$(LOCK) "$$name.in" -c dev.txt -o "$$name.txt" || exit 1; done
 
+##@ Measure it
+
+BENCHMARKS := start_up
+
+bench: $(VENV)/dev.stamp ## Print the machine and the figures the README promises
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
 # ── The environment ──────────────────────────────────────────────────────────────────────────────────────────────
 # A stamp says with which locks .venv was filled; it is made anew only when they change.
 
@@ -74,12 +81,12 @@ $(VENV)/bin/python:
 
 $(VENV)/run.stamp: requirements/run.txt $(PYPROJECTS) | $(VENV)/bin/python
 	@echo "Installing what SicargaBox needs into $(VENV) …"
-	@$(INSTALL) --require-hashes -r requirements/run.txt
+	@$(INSTALL) --no-deps --require-hashes -r requirements/run.txt
 	@$(INSTALL) --no-build-isolation --no-deps $(EDITABLE)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt $(PYPROJECTS) | $(VENV)/bin/python
 	@echo "Installing what development needs into $(VENV) …"
-	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-deps --require-hashes -r requirements/dev.txt
 	@$(INSTALL) --no-build-isolation --no-deps $(EDITABLE)
 	@touch $@ $(VENV)/run.stamp
