@@ -14,7 +14,7 @@ TESTS := core/tests $(wildcard services/*/tests) tests/laptop
 T ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup run test lint format lock bench clean test-integration
+.PHONY: help setup run test lint format lock bench clean test-integration test-browser
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,11 @@ clean: ## Remove .venv and caches (never the data folder)
 test: $(VENV)/dev.stamp ## Every test that needs no further server
 	$(BIN)/python -m pytest $(or $(T),$(TESTS))
 
-test-integration: $(VENV)/dev.stamp ## Tests that need PostgreSQL (its programs; each run makes its own cluster)
+test-integration: $(VENV)/dev.stamp ## Tests that need PostgreSQL and redis-server (the programs; no service)
 	$(BIN)/python -m pytest $(or $(T),tests/integration)
+
+test-browser: $(VENV)/dev.stamp ## Tests that need Chromium (Debian's; nothing is downloaded)
+	$(BIN)/python -m pytest $(or $(T),tests/browser)
 
 ##@ Keep it tidy
 
@@ -62,10 +65,8 @@ lock: $(VENV)/dev.stamp ## Lock requirements/*.in into *.txt (LOCKFLAGS=--upgrad
 
 ##@ Measure it
 
-BENCHMARKS := start_up
-
-bench: $(VENV)/dev.stamp ## Print the machine and the figures the README promises
-	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: $(VENV)/dev.stamp ## Print the machine and the figures the README promises (some minutes)
+	@$(BIN)/python -m benchmarks
 
 # ── The environment ──────────────────────────────────────────────────────────────────────────────────────────────
 # A stamp says with which locks .venv was filled; it is made anew only when they change.
