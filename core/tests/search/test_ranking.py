@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sicargabox_core.search.document import Step, TariffDocument, Term, TermGroup, TermSource
 from sicargabox_core.search.engine import Candidate
-from sicargabox_core.search.evidence import blocks, clauses, encode
+from sicargabox_core.search.evidence import blocks, clauses, read, stored
 from sicargabox_core.search.explain import reason
 from sicargabox_core.search.query import interpret, parse
 from sicargabox_core.search.ranking import Hit, rank
@@ -42,7 +42,7 @@ def vocabulary(documents: list[TariffDocument]) -> Vocabulary:
 
 def search(text: str, *documents: TariffDocument) -> list[Hit]:
     query = interpret(parse(text), vocabulary(list(documents)))
-    return rank(query, [Candidate(document.code, encode(document)) for document in documents])
+    return rank(query, [Candidate(document.code, read(stored(blocks(document)))) for document in documents])
 
 
 def codes(text: str, *documents: TariffDocument) -> list[str]:
@@ -138,7 +138,7 @@ def test_an_unknown_word_does_not_hide_what_the_others_find() -> None:
 
 
 def test_an_exact_code_comes_first_and_its_beginning_finds_all_below() -> None:
-    documents = [Candidate(code, "") for code in ("8517130000", "8517140000", "8517110000")]
+    documents = [Candidate(code, ()) for code in ("8517130000", "8517140000", "8517110000")]
     assert [hit.code for hit in rank(parse("8517"), documents)] == ["8517110000", "8517130000", "8517140000"]
     exact = rank(parse("8517.13.00.00"), documents[:1])
     assert exact[0].score == 1.0

@@ -19,10 +19,10 @@ MOST_CANDIDATES = 200
 
 
 class Candidate(NamedTuple):
-    """A line an engine found, with the evidence of its document (see ``evidence``)."""
+    """A line an engine found, with the blocks of its document's evidence (see ``evidence``)."""
 
     code: str
-    evidence: str
+    evidence: tuple[str, ...]
 
 
 class Completion(NamedTuple):

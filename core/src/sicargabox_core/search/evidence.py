@@ -38,7 +38,7 @@ _QUALIFIER = re.compile(r"(?:de|del|para|con|sin|for|of|with|without)\s", re.IGN
 _QUALIFIED = re.compile(r"\s(?:for|of|with|without|in)\s", re.IGNORECASE)
 _QUALIFIER_SIZE = 2
 _LONGEST_FIRST_WORD = 12
-BLOCK_END = "\f"
+_BLOCK_END = "\f"
 
 
 class Entry(NamedTuple):
@@ -79,9 +79,14 @@ class Block(NamedTuple):
     words: frozenset[str]
 
 
-def encode(document: TariffDocument) -> str:
-    """The evidence of a document, its blocks one after the other."""
-    return BLOCK_END.join([block.lines for block in blocks(document)])
+def stored(parts: Iterable[Block]) -> str:
+    """The evidence of a document as one text, for an engine to keep."""
+    return _BLOCK_END.join([part.lines for part in parts])
+
+
+def read(text: str) -> tuple[str, ...]:
+    """The blocks of a stored evidence."""
+    return tuple(text.split(_BLOCK_END))
 
 
 def blocks(document: TariffDocument) -> list[Block]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypedDict
 
 from sicargabox_core.catalogue.tariff import display_code
 from sicargabox_core.search.evidence import OWN, PARENT
+from sicargabox_core.search.query import Query
 from sicargabox_core.search.ranking import Hit, Match
 from sicargabox_core.search.text import STOP_WORDS, marked_stems, tokenize, words_of
 
@@ -88,16 +90,29 @@ def _say(match: Match, language: str) -> str:
     return said
 
 
-def highlights(hit: Hit, texts: dict[str, str]) -> list[Highlight]:
-    """Where words of the query, in any form, stand in the texts that are shown."""
-    wanted = {stemmed for match in hit.matches for form in match.word.forms for stemmed in form.stems}
-    if not wanted:
-        return []
-    return [
-        Highlight(field=name, start=token.start, end=token.end)
-        for name, text in texts.items()
-        # Most texts hold none of the words: asking that first is several times cheaper than finding places.
-        if not all(wanted.isdisjoint(marked_stems(word)) for word in words_of(text))
-        for token in tokenize(text)
-        if token.text not in STOP_WORDS and not wanted.isdisjoint(marked_stems(token.text))
-    ]
+class Marker:
+    """Finds the query's words, in any form, in texts that are shown; a page repeats many, so each is read once."""
+
+    def __init__(self, query: Query) -> None:
+        self._wanted = {stemmed for word in query.words for form in word.forms for stemmed in form.stems}
+        self._places: dict[str, tuple[tuple[int, int], ...]] = {}
+
+    def highlights(self, texts: Mapping[str, str]) -> list[Highlight]:
+        """The words to mark in these texts, by the name of their field."""
+        return [
+            Highlight(field=name, start=start, end=end)
+            for name, text in texts.items()
+            for start, end in self._places_in(text)
+        ]
+
+    def _places_in(self, text: str) -> tuple[tuple[int, int], ...]:
+        places = self._places.get(text)
+        if places is None:
+            # Most texts hold none of the words: asking that first is several times cheaper than finding places.
+            there = any(self._wants(word) for word in words_of(text))
+            found = [token for token in tokenize(text) if self._wants(token.text)] if there else []
+            places = self._places[text] = tuple((token.start, token.end) for token in found)
+        return places
+
+    def _wants(self, word: str) -> bool:
+        return word not in STOP_WORDS and not self._wanted.isdisjoint(marked_stems(word))

@@ -15,7 +15,7 @@ from sicargabox_core.catalogue.models import Keyword, KeywordState, TariffLine
 from sicargabox_core.lexicon.loader import Lexicon
 from sicargabox_core.search.documents import iter_documents
 from sicargabox_core.search.engine import MOST_CANDIDATES, Candidate, Filters
-from sicargabox_core.search.evidence import encode
+from sicargabox_core.search.evidence import blocks
 from sicargabox_core.search.query import Query
 from sicargabox_core.search.text import marked_stems, words_of
 
@@ -34,7 +34,14 @@ def sql_candidates(session: Session, query: Query, filters: Filters) -> list[Can
     lines = session.scalars(
         select(TariffLine.code).where(below, *_conditions(filters)).order_by(TariffLine.code).limit(MOST_CANDIDATES)
     ).all()
-    return [Candidate(document.code, encode(document)) for document in iter_documents(session, lines)] if lines else []
+    return (
+        [
+            Candidate(document.code, tuple(part.lines for part in blocks(document)))
+            for document in iter_documents(session, lines)
+        ]
+        if lines
+        else []
+    )
 
 
 def _conditions(filters: Filters) -> Iterable[ColumnElement[bool]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sicargabox_core.search.engine import Candidate
-from sicargabox_core.search.evidence import BLOCK_END, CATCH_ALL, NAMES, OWN, PARENT, PARTS, Entry
+from sicargabox_core.search.evidence import CATCH_ALL, NAMES, OWN, PARENT, PARTS, TERM, Entry
 from sicargabox_core.search.query import Query, Word
 
 _SOURCE_WEIGHT = {
@@ -98,6 +98,9 @@ class _Block(NamedTuple):
     says: str
 
 
+_NOTHING = _Block((), 0.0, own=False, says=NAMES)
+
+
 class _Scorer:
     """Scores candidates for one query; what a block is worth is worked out once, however many lines share it."""
 
@@ -119,7 +122,7 @@ class _Scorer:
         below: dict[int, float] = {}
         phrase = 0.0
         likely = parts = False
-        for text in candidate.evidence.split(BLOCK_END):
+        for text in candidate.evidence:
             block = self._blocks.get(text)
             if block is None:
                 block = self._blocks[text] = self._block(text)
@@ -136,9 +139,12 @@ class _Scorer:
         if not best:
             return None
         words = self._words
-        score = sum(words[number].weight * match.value for number, match in best.items()) / self._full
-        score += _WHOLE_PHRASE * phrase / self._full
-        score += _BELOW_HEADING * sum(words[number].weight * value for number, value in below.items()) / self._full
+        met = met_below = 0.0
+        for number, match in best.items():
+            met += words[number].weight * match.value
+        for number, value in below.items():
+            met_below += words[number].weight * value
+        score = (met + _WHOLE_PHRASE * phrase + _BELOW_HEADING * met_below) / self._full
         score += _LIKELY if likely else 0.0
         if parts and not self._wants_parts:
             score *= _NOT_PARTS
@@ -146,9 +152,6 @@ class _Scorer:
         return Hit(candidate.code, score, tuple(match for _, match in ordered))
 
     def _block(self, text: str) -> _Block:
-        kind, code, says = text[: text.index("\n")].split("\t")
-        if says == PARTS and len(code) <= _HEADING:
-            says = NAMES  # A whole heading of parts (8708) is no less likely; a line of parts among whole goods is.
         lines: dict[int, set[int]] = {}
         for number, needle in self._needles:
             at = text.find(needle)
@@ -156,6 +159,11 @@ class _Scorer:
                 start = text.rfind("\n", 0, at) + 1
                 lines.setdefault(start, set()).add(number)
                 at = text.find(needle, text.index("\n", at))
+        if not lines and text.startswith(TERM):
+            return _NOTHING
+        kind, code, says = text[: text.index("\n")].split("\t")
+        if says == PARTS and len(code) <= _HEADING:
+            says = NAMES  # A whole heading of parts (8708) is no less likely; a line of parts among whole goods is.
         best: dict[int, Match] = {}
         phrase = 0.0
         for start, numbers in lines.items():

@@ -24,7 +24,7 @@ from sicargabox_core.errors import DataFault, InvalidInput, InvalidSetting, Unav
 from sicargabox_core.observability import SEARCH_SECONDS, SEARCHES
 from sicargabox_core.search.documents import plain_wording
 from sicargabox_core.search.engine import MOST_CANDIDATES, Candidate, Filters, Lookup, SearchEngine
-from sicargabox_core.search.explain import Highlight, highlights, reason
+from sicargabox_core.search.explain import Highlight, Marker, reason
 from sicargabox_core.search.fallback import sql_candidates
 from sicargabox_core.search.query import LONGEST_QUERY, Query, interpret, parse
 from sicargabox_core.search.ranking import Hit, rank
@@ -285,10 +285,13 @@ def _shown(session: Session, found: _Found, hits: Sequence[Hit], language: Lang)
         select(*_COLUMNS).where(TariffLine.code.in_(sorted(codes)), TariffLine.retired_at.is_(None))
     ).all()
     nodes = {row.code: row for row in rows}
-    return [_result(found, hit, nodes, language) for hit in hits if hit.code in nodes]
+    marker = Marker(found.query)
+    return [_result(found, hit, nodes, marker, language) for hit in hits if hit.code in nodes]
 
 
-def _result(found: _Found, hit: Hit, nodes: Mapping[str, Row[*tuple[Any, ...]]], language: Lang) -> Result:
+def _result(
+    found: _Found, hit: Hit, nodes: Mapping[str, Row[*tuple[Any, ...]]], marker: Marker, language: Lang
+) -> Result:
     node = nodes[hit.code]
     path: list[PathStep] = []
     above = node.parent_code
@@ -309,7 +312,7 @@ def _result(found: _Found, hit: Hit, nodes: Mapping[str, Row[*tuple[Any, ...]]],
         courier_category=CourierCategory(node.courier_category).value,
         courier_reason=(reason_en or reason_es) if language == "en" else reason_es,
         score=round(hit.score, 3),
-        highlights=highlights(hit, texts),
+        highlights=marker.highlights(texts),
         reason=reason(hit, language, asked_code=found.query.code, found_code=found.code),
     )
 

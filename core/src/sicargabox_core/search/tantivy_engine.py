@@ -31,6 +31,7 @@ import structlog
 import tantivy
 
 from sicargabox_core.errors import DataFault, InvalidInput, TaskFailed, Unavailable
+from sicargabox_core.search import evidence
 from sicargabox_core.search.document import TariffDocument, TermGroup
 from sicargabox_core.search.engine import (
     MOST_CANDIDATES,
@@ -43,7 +44,7 @@ from sicargabox_core.search.engine import (
     Publish,
     Replaced,
 )
-from sicargabox_core.search.evidence import BLOCK_END, OWN, PARENT, TERM, Block, blocks
+from sicargabox_core.search.evidence import OWN, PARENT, TERM, Block, blocks
 from sicargabox_core.search.text import fold
 from sicargabox_core.search.vocabulary import Vocabulary, VocabularyBuilder
 
@@ -90,6 +91,8 @@ class _Open:
     searcher: tantivy.Searcher
     vocabulary: Vocabulary
     _read: dict[tuple[int, int], Candidate] = dataclasses.field(default_factory=dict)
+    # Lines of a heading share most blocks: one text for all saves two thirds of the memory, and its hash is known.
+    _blocks: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def candidate(self, address: tantivy.DocAddress) -> Candidate:
         """A stored line. Those read last are kept: decompressing one takes longer than scoring it."""
@@ -98,8 +101,10 @@ class _Open:
         if kept is None:
             if len(self._read) >= _KEPT_LINES:
                 self._read.clear()
+                self._blocks.clear()
             stored = self.searcher.doc(address)
-            kept = Candidate(_text(stored, "code"), bytes(stored.get_first("evidence") or b"").decode())
+            blocks = evidence.read(bytes(stored.get_first("evidence") or b"").decode())
+            kept = Candidate(_text(stored, "code"), tuple([self._blocks.setdefault(block, block) for block in blocks]))
             self._read[key] = kept
         return kept
 
@@ -388,7 +393,7 @@ def _as_tantivy(document: TariffDocument, parts: Sequence[Block]) -> tantivy.Doc
     stored.add_text("hash", document.content_hash())
     stored.add_text("category", document.courier_category)
     stored.add_text("above", " ".join([document.code[:length] for length in range(2, len(document.code) + 1)]))
-    stored.add_bytes("evidence", BLOCK_END.join([part.lines for part in parts]).encode())
+    stored.add_bytes("evidence", evidence.stored(parts).encode())
     for source, name in _FIELD_OF.items():
         stored.add_text(name, " ".join([part.stems for part in parts if part.source == source]))
     stored.add_text("phrases", " ".join([part.phrases for part in parts]))
