@@ -52,12 +52,14 @@ def measure_throughput(site: Installation, valkey: ValkeyServer, kind: str) -> l
     bare = _bare(site, valkey)
     ours = _ours(site, valkey)
     ratio = ours / bare
+    # The goal is one of PostgreSQL with durable commits; SQLite has one writer at a time.
+    has_goal = not site.database.is_sqlite
     return [
         Figure(
             f"no-op tasks through two worker processes, {kind}, against bare Celery",
             f"{ours:.0f}/s, {bare:.0f}/s, ratio {ratio:.2f}",
-            f"ratio ≥ {GOAL_RATIO:g}",
-            within(ratio, least=GOAL_RATIO),
+            f"ratio ≥ {GOAL_RATIO:g}" if has_goal else "",
+            within(ratio, least=GOAL_RATIO) if has_goal else None,
         )
     ]
 

@@ -30,8 +30,9 @@ def find_programs() -> Path | None:
 class PostgresCluster:
     """A cluster on a free port of the loopback interface, its folder removed at the end."""
 
-    def __init__(self, programs: Path) -> None:
-        """Makes the folder and the cluster; starts nothing yet."""
+    def __init__(self, programs: Path, *, durable: bool = False) -> None:
+        """Makes the folder and the cluster; starts nothing yet. ``durable``: commits wait for the disk."""
+        self._durable = durable
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="sicargabox-postgres-"))
         self._programs = programs
@@ -69,8 +70,8 @@ class PostgresCluster:
             "port": self.port,
             "unix_socket_directories": self.folder,
             # The machine's life is the data's life here. synchronous_commit stays on: `doctor` checks it.
-            "fsync": "off",
-            "full_page_writes": "off",
+            "fsync": "on" if self._durable else "off",
+            "full_page_writes": "on" if self._durable else "off",
             "max_connections": 200,
             "shared_buffers": "64MB",
         }
