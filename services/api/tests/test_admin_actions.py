@@ -226,13 +226,14 @@ def test_a_tokens_secret_is_shown_once_and_kept_as_a_hash(site: StaffSite, chief
     assert made.headers["cache-control"] == "no-store"
     principal = tokens.authenticate(site.database, secret.group(1))
     assert principal is not None
-    assert principal.scopes == {"tasks", "search"}
+    assert principal.scopes == frozenset({"tasks", "search"})
     for page in ("tokens/list", "tokens/detail?pk=1", "audit/list"):
         assert secret.group(1) not in chief.get(f"/admin/{page}").text
     with site.database.read() as session:
         row = session.scalars(select(ApiToken)).one()
     assert secret.group(1) not in row.token_hash
-    for wrong in ({"name": "x y"}, {"scopes": []}, {"days": "0"}, {"role": "king"}):
+    mistakes: tuple[dict[str, Any], ...] = ({"name": "x y"}, {"scopes": []}, {"days": "0"}, {"role": "king"})
+    for wrong in mistakes:
         refused = chief.post("/admin/_api/tokens/action", params={"name": "make"}, data={**form, **wrong})
         assert refused.status_code == 400, wrong
     assert chief.post("/admin/_api/tokens/row-action", params={"name": "revoke", "pk": row.id}).status_code == 200
