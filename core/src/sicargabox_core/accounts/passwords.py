@@ -41,4 +41,4 @@ def new_secret(prefix: str = "") -> str:
 
 def hash_secret(secret: str) -> str:
     """What is stored of a secret. Looking a row up by it needs no constant-time compare: the hash is not guessable."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

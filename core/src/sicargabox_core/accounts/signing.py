@@ -39,4 +39,4 @@ def _link_first(draft: Path, path: Path) -> None:
 
 def keyed_hash(key: bytes, purpose: str, value: str) -> str:
     """A hash of ``value`` that only holders of the key can compute; ``purpose`` keeps uses apart."""
-    return hmac.new(key, f"{purpose}:{value}".encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key, f"{purpose}:{value}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

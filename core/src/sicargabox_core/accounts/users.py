@@ -137,34 +137,24 @@ def sign_in(
     Raises ``SignInRequired`` with the same words for an unknown name and a wrong password, ``TooManyRequests`` when
     the limit is reached. ``key`` turns name and address into what is stored of a failed attempt.
     """
-    name = username.strip().lower()[:60]
-    subjects = {
-        keyed_hash(key, "name", name): LIMIT_PER_NAME,
-        keyed_hash(key, "address", address): LIMIT_PER_ADDRESS,
-    }
+    # PostgreSQL takes no NUL in a text; no name holds the sign that stands for it.
+    name = username.strip().lower()[:60].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    by_name, by_address = keyed_hash(key, "name", name), keyed_hash(key, "address", address)
+    attempts = _reserve(database, {by_name: LIMIT_PER_NAME, by_address: LIMIT_PER_ADDRESS})
     with database.read() as session:
-        for subject, limit in subjects.items():
-            failed = session.scalar(
-                select(func.count())
-                .select_from(SignInAttempt)
-                .where(SignInAttempt.subject == subject, SignInAttempt.at > db_now(-WINDOW_SECONDS))
-            )
-            if (failed or 0) >= limit:
-                raise TooManyRequests("too many failed sign-ins", retry_after=WINDOW_SECONDS)
         user = session.scalars(select(User).where(User.username == name)).one_or_none()
     known = user is not None and user.disabled_at is None
     # Argon2 takes tens of milliseconds: outside any transaction.
     if not verify_password(user.password_hash if user and known else None, password) or user is None:
-        with database.write() as session:
-            session.add_all(SignInAttempt(subject=subject) for subject in subjects)
-            session.execute(delete(SignInAttempt).where(SignInAttempt.at < db_now(-WINDOW_SECONDS)))
         raise SignInRequired("user name or password is wrong")
     token = new_secret()
     with database.write() as session:
         session.add(
             UserSession(token_hash=hash_secret(token), user_id=user.id, expires_at=db_now(float(session_seconds)))
         )
-        session.execute(delete(SignInAttempt).where(SignInAttempt.subject == keyed_hash(key, "name", name)))
+        session.execute(
+            delete(SignInAttempt).where((SignInAttempt.subject == by_name) | SignInAttempt.id.in_(attempts))
+        )
         audit.record(
             session,
             actor=f"user:{user.username}",
@@ -173,6 +163,27 @@ def sign_in(
             object_id=user.username,
         )
     return token, _principal(user)
+
+
+def _reserve(database: Database, limits: dict[str, int]) -> list[int]:
+    """Counts this attempt as a failed one until it succeeds, so that many at the same moment cannot pass the limit.
+
+    On PostgreSQL those whose short transactions overlap may exceed it, by at most the size of the pool. Returns the ids of its rows; raises ``TooManyRequests``.
+    """
+    with database.write() as session:
+        session.execute(delete(SignInAttempt).where(SignInAttempt.at < db_now(-WINDOW_SECONDS)))
+        for subject, limit in limits.items():
+            failed = session.scalar(
+                select(func.count())
+                .select_from(SignInAttempt)
+                .where(SignInAttempt.subject == subject, SignInAttempt.at > db_now(-WINDOW_SECONDS))
+            )
+            if (failed or 0) >= limit:
+                raise TooManyRequests("too many failed sign-ins", retry_after=WINDOW_SECONDS)
+        rows = [SignInAttempt(subject=subject) for subject in limits]
+        session.add_all(rows)
+        session.flush()
+        return [row.id for row in rows]
 
 
 def session_user(database: Database, token: str, *, session_seconds: int) -> Principal | None:
