@@ -14,7 +14,7 @@ TESTS := core/tests $(wildcard services/*/tests) tests/laptop
 T ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup run test lint format lock bench clean test-integration test-browser
+.PHONY: help setup run test lint format lock reference bench clean test-integration test-browser
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ lock: $(VENV)/dev.stamp ## Lock requirements/*.in into *.txt (LOCKFLAGS=--upgrad
 	cd requirements && for name in $(LOCKED); do ../$(LOCK) "$$name.in" -c dev.txt -o "$$name.txt" || exit 1; done
 
 ##@ Measure it
+
+reference: $(VENV)/dev.stamp ## Write docs/reference.md from the code (a test compares it)
+	@$(BIN)/python -m sicargabox_core.reference docs/reference.md
 
 bench: $(VENV)/dev.stamp ## Print the machine and the figures the README promises (some minutes)
 	@$(BIN)/python -m benchmarks

@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, str_strip_whitespace=True)
 
     environment: Literal["development", "production"] = Field(
-        "development", description="`production` refuses SQLite, the embedded search engine and generated secrets."
+        "development", description="`production` refuses the embedded database and Redis, and a generated secret."
     )
     data_dir: Path = Field(Path(".data"), description="Folder of everything embedded mode stores.")
     timezone: str = Field("America/Tegucigalpa", description="IANA zone in which schedules are due and times shown.")
