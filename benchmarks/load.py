@@ -47,6 +47,15 @@ class _Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, data: bytes) -> int:
+        """The status of the answer; 599 when the server closed the connection, as it does after an error of its own."""
+        try:
+            return await self._ask(data)
+        except (OSError, asyncio.IncompleteReadError):
+            self.close()
+            self._streams = None
+            return 599
+
+    async def _ask(self, data: bytes) -> int:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
