@@ -168,7 +168,8 @@ def sign_in(
 def _reserve(database: Database, limits: dict[str, int]) -> list[int]:
     """Counts this attempt as a failed one until it succeeds, so that many at the same moment cannot pass the limit.
 
-    On PostgreSQL those whose short transactions overlap may exceed it, by at most the size of the pool. Returns the ids of its rows; raises ``TooManyRequests``.
+    On PostgreSQL those whose short transactions overlap may exceed it, by at most the size of the pool.
+    Returns the ids of its rows; raises ``TooManyRequests``.
     """
     with database.write() as session:
         session.execute(delete(SignInAttempt).where(SignInAttempt.at < db_now(-WINDOW_SECONDS)))
