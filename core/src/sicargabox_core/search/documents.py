@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from sicargabox_core.catalogue.models import Keyword, KeywordState, TariffLine
 from sicargabox_core.lexicon.loader import Lexicon
@@ -20,6 +20,8 @@ from sicargabox_core.search.document import Step, TariffDocument, Term, TermGrou
 _LEADING_DASHES = re.compile(r"^[\s\-–—]+")
 _SPACES = re.compile(r"\s+")
 _SHORTEST_CODE = 2
+# Of more codes of one chapter the whole chapter is read: one statement must stay short.
+_FEW = 50
 # Each further kind of goods of a brand is this much less likely meant than the one before.
 _LESS_TYPICAL = 0.9
 
@@ -52,7 +54,13 @@ def iter_documents(
         chapters = codes
         wanted = tuple(codes)
     for chapter in sorted({code[:2] for code in chapters}):
-        yield from _chapter(session, chapter, wanted, words)
+        yield from _documents(
+            session,
+            _within(TariffLine.code, chapter, wanted),
+            _within(Keyword.line_code, chapter, wanted),
+            wanted,
+            words,
+        )
 
 
 _COLUMNS = (
@@ -65,19 +73,30 @@ _COLUMNS = (
 )
 
 
-def _chapter(
-    session: Session, chapter: str, wanted: tuple[str, ...] | None, lexicon: Lexicon
+def documents_of(session: Session, lines: Sequence[str]) -> Iterator[TariffDocument]:
+    """The documents of some hundred lines of any chapters, in two statements."""
+    above = sorted({code[:length] for code in lines for length in range(_SHORTEST_CODE, len(code) + 1)})
+    yield from _documents(
+        session, TariffLine.code.in_(above), Keyword.line_code.in_(above), tuple(lines), Lexicon.load()
+    )
+
+
+def _documents(
+    session: Session,
+    nodes_wanted: ColumnElement[bool],
+    keywords_wanted: ColumnElement[bool],
+    wanted: tuple[str, ...] | None,
+    lexicon: Lexicon,
 ) -> Iterator[TariffDocument]:
-    within = TariffLine.code >= chapter, TariffLine.code < _after(chapter)
     nodes = session.execute(
-        select(*_COLUMNS).where(*within, TariffLine.retired_at.is_(None)).order_by(TariffLine.code)
+        select(*_COLUMNS).where(nodes_wanted, TariffLine.retired_at.is_(None)).order_by(TariffLine.code)
     ).all()
     tree = _Tree(
         lexicon,
         parents={
             row.code: (row.parent_code, row.description_es, row.description_en) for row in nodes if not row.declarable
         },
-        keywords=_keywords(session, chapter),
+        keywords=_keywords(session, keywords_wanted),
     )
     for code, parent_code, description_es, description_en, declarable, courier_category in nodes:
         if declarable and (wanted is None or code.startswith(wanted)):
@@ -91,17 +110,24 @@ def _chapter(
             )
 
 
-def _keywords(session: Session, chapter: str) -> dict[str, list[Term]]:
+def _keywords(session: Session, wanted: ColumnElement[bool]) -> dict[str, list[Term]]:
     found: dict[str, list[Term]] = {}
     for code, language, text, source in session.execute(
         select(Keyword.line_code, Keyword.language, Keyword.text, Keyword.source)
-        .where(
-            Keyword.line_code >= chapter, Keyword.line_code < _after(chapter), Keyword.state == KeywordState.APPROVED
-        )
+        .where(wanted, Keyword.state == KeywordState.APPROVED)
         .order_by(Keyword.line_code, Keyword.id)
     ):
         found.setdefault(code, []).append(Term(text=text, language=language, source=source))
     return found
+
+
+def _within(column: InstrumentedAttribute[str], chapter: str, wanted: tuple[str, ...] | None) -> ColumnElement[bool]:
+    """All of the chapter; of few wanted codes only what is at, above or below them."""
+    here = [code for code in wanted or () if code.startswith(chapter)]
+    if not here or len(here) > _FEW:
+        return and_(column >= chapter, column < _after(chapter))
+    above = {code[:length] for code in here for length in range(_SHORTEST_CODE, len(code) + 1)}
+    return or_(column.in_(sorted(above)), *(and_(column > code, column < _after(code)) for code in here))
 
 
 def _after(prefix: str) -> str:

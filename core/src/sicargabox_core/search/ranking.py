@@ -41,9 +41,11 @@ _PART_WORDS = frozenset(
 _HEADING = 4
 # Words met below the heading tell its lines apart; small, so that they do not outweigh another heading's better words.
 _BELOW_HEADING = 0.06
+# Nothing can have more than every word, in one phrase, below the heading.
+_MOST = 1 + _WHOLE_PHRASE + _BELOW_HEADING
 # Below a quarter of the best hit, or of what a full match would have, a line answers another question.
 _LEAST_OF_BEST = 0.25
-_LEAST = 0.12
+_LEAST = 0.1
 
 
 class Match(NamedTuple):
@@ -57,7 +59,7 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A line that answers. ``score`` is between 0 and about 1; ``matches`` are the best first."""
+    """A line that answers. ``score`` is between 0 and 1; ``matches`` are the best first."""
 
     code: str
     score: float
@@ -144,12 +146,12 @@ class _Scorer:
             met += words[number].weight * match.value
         for number, value in below.items():
             met_below += words[number].weight * value
-        score = (met + _WHOLE_PHRASE * phrase + _BELOW_HEADING * met_below) / self._full
+        score = (met + _WHOLE_PHRASE * phrase + _BELOW_HEADING * met_below) / self._full / _MOST
         score += _LIKELY if likely else 0.0
         if parts and not self._wants_parts:
             score *= _NOT_PARTS
         ordered = sorted(best.items(), key=lambda item: -item[1].value * words[item[0]].weight)
-        return Hit(candidate.code, score, tuple(match for _, match in ordered))
+        return Hit(candidate.code, min(score, 1.0), tuple(match for _, match in ordered))
 
     def _block(self, text: str) -> _Block:
         lines: dict[int, set[int]] = {}
