@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from playwright.sync_api import expect
 
+from sicargabox_core.accounts import users
+from sicargabox_core.catalogue.models import Keyword
 from tests.browser.conftest import Visitor
 
 OpenWindow = Callable[..., Visitor]
@@ -121,3 +123,78 @@ def test_keyboard_alone_finds_and_opens_a_line(open_window: OpenWindow) -> None:
     expect(visitor.page.get_by_role("option").first).to_have_attribute("aria-selected", "true")
     visitor.page.keyboard.press("Enter")
     expect(visitor.page.locator("h1 .code")).to_have_text(re.compile(r"^8518"))
+
+
+def test_the_panel_says_when_the_connection_or_the_session_is_gone_and_shows_no_false_end(
+    open_window: OpenWindow,
+) -> None:
+    staff = open_window()
+    staff.sign_in("operator")
+    notice = staff.page.locator("#panel-notice")
+    expect(staff.page.locator("#panel-queues tr").first).to_be_visible(timeout=10_000)
+    staff.page.route("**/panel/state*", lambda route: route.abort())
+    expect(notice).to_have_text("Sin conexión; reintentando…", timeout=15_000)
+    staff.look("16-panel-offline")
+    staff.page.unroute("**/panel/state*")
+    expect(notice).to_be_hidden(timeout=40_000)
+    # The browser itself notes that those requests failed.
+    staff.faults.clear()
+    database = staff.site.database()
+    with database.write() as session:
+        users.end_sessions(session, users.find_user(session, "operator").id)
+    database.dispose()
+    expect(notice).to_have_text("Su sesión terminó. Vuelva a entrar.", timeout=15_000)
+    expect(staff.page.get_by_role("button", name="Reconstruir índice")).to_be_disabled()
+
+
+def test_reviewers_decide_in_bulk_and_administrators_make_a_token(open_window: OpenWindow) -> None:
+    staff = open_window()
+    staff.sign_in("admin")
+    database = staff.site.database()
+    with database.write() as session:
+        session.add_all(
+            Keyword(
+                line_code="8518300000",
+                language="es",
+                text=f"prueba {number}",
+                normalized=f"prueba {number}",
+                source="learned",
+                state="PENDING",
+                created_by="test",
+            )
+            for number in range(3)
+        )
+    database.dispose()
+    staff.page.goto(f"{staff.site.admin}keywords/list?filter=source__eq=learned")
+    staff.page.get_by_role("checkbox", name="Seleccionar todas las filas").check()
+    staff.page.get_by_role("button", name=re.compile("Con lo seleccionado")).click()
+    staff.page.locator("[data-sa-name=approve]").click()
+    expect(staff.page.locator("#modal-action")).to_be_visible()
+    staff.look("17-approve")
+    staff.page.locator("[data-sa-action=action-submit]").click()
+    expect(staff.page.locator("#alertContainer")).to_contain_text("Palabras aprobadas: 3")
+
+    staff.page.goto(f"{staff.site.admin}tokens/list")
+    staff.page.get_by_role("button", name="Nuevo token").or_(staff.page.locator("[data-sa-name=make]")).first.click()
+    dialog = staff.page.locator("#modal-action")
+    expect(dialog).to_be_visible()
+    # A form that is not filled in keeps the dialog open.
+    dialog.locator("[data-sa-action=action-submit]").click()
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("Nombre").fill("escaner")
+    dialog.get_by_label("Búsqueda").or_(dialog.locator("input[value=search]")).first.check()
+    staff.look("18-new-token")
+    dialog.locator("[data-sa-action=action-submit]").click()
+    expect(staff.page.get_by_label("Secreto")).to_have_value(re.compile("^sbx_"))
+    staff.look("19-token-made")
+    # The filters and columns run without inline handlers too.
+    staff.page.goto(f"{staff.site.admin}tariff/list")
+    staff.page.get_by_label("Filas por página").select_option(label="10")
+    expect(staff.page.locator("tbody tr")).to_have_count(10)
+    staff.page.get_by_role("button", name="Columnas").click()
+    staff.page.get_by_role("checkbox", name="ISC").check()
+    staff.page.get_by_role("button", name="Aplicar", exact=True).click()
+    expect(staff.page.locator("th[data-column=isc]")).to_be_visible()
+    staff.page.get_by_role("button", name="Filtros").click()
+    staff.page.get_by_role("button", name="Agregar filtro").click()
+    staff.look("20-filters")

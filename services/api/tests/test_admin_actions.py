@@ -71,7 +71,7 @@ def test_approving_leaves_a_trail_tells_the_index_and_names_who_was_first(site: 
     luis = site.signed_in(Role.REVIEWER, "luis")
     done = luis.post("/admin/_api/keywords/action", params={"name": "approve", "pks": [first, second]})
     assert done.status_code == 200
-    assert "2 palabras aprobadas" in flashes(luis, "keywords/list")
+    assert "Palabras aprobadas: 2" in flashes(luis, "keywords/list")
     assert {entry.object_id for entry in trail(site, "keyword.approve")} == {str(first), str(second)}
     page = site.services.tasks.list(names=["search.update_lines"])
     assert [task.payload["codes"] for task in page.items] == [["8518300000"]]
@@ -79,7 +79,7 @@ def test_approving_leaves_a_trail_tells_the_index_and_names_who_was_first(site: 
     both = chief.post("/admin/_api/keywords/action", params={"name": "reject", "pks": [first, third]})
     assert both.status_code == 200
     said = flashes(chief, "keywords/list")
-    assert "1 palabras rechazadas" in said
+    assert "Palabras rechazadas: 1" in said
     assert "«uno»: luis ya la aprobó" in said
     only = chief.post("/admin/_api/keywords/action", params={"name": "approve", "pks": [first, third, 999999]})
     assert only.status_code == 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from sicargabox_api.authentication import SESSION_COOKIE
 from sicargabox_core.accounts import users
 from sicargabox_core.accounts.models import Role
 from sicargabox_core.settings import Settings
+from sicargabox_core.tasks.contracts import REBUILD_INDEX, RebuildIndex
 
 ADMIN = Path(sicargabox_api.admin.__file__).parent
 PUBLIC = Path(sicargabox_api.public.__file__).parent
@@ -128,6 +130,38 @@ def test_every_text_of_ours_is_said_in_spanish(folder: Path, names: tuple[str, .
                     used.add(str(argument.value))
     assert len(used) > 30
     assert used <= said
+
+
+def _shown(page: str) -> set[str]:
+    """The texts of a page as people see or hear them: between tags, and in the attributes that are read out."""
+    body = re.sub(r"(?s)<(script|style)\b.*?</\1>", "", page)
+    texts = re.findall(r">([^<>]+)<", body) + re.findall(r'(?:aria-label|title|placeholder|alt)="([^"]*)"', body)
+    return {" ".join(html.unescape(text).split()) for text in texts}
+
+
+@pytest.mark.parametrize("language", ["es", "en"])
+def test_a_page_speaks_one_language(site: StaffSite, chief: httpx.Client, language: str) -> None:
+    pairs: set[tuple[str, str]] = set()
+    for name in ("starlette_admin", "admin"):
+        with (CATALOGUES / f"{name}.po").open("rb") as text:
+            pairs |= {(str(one.id), str(one.string)) for one in read_po(text) if one.id and isinstance(one.id, str)}
+    same = {english for english, spanish in pairs if english == spanish}
+    foreign = {english if language == "es" else spanish for english, spanish in pairs} - same
+    # Words of the one that are words of the other too, and the names of the languages.
+    foreign -= {"error", "Error", "Panel", "Admin", "Courier", "English", "Español"}
+    site.services.tasks.submit(REBUILD_INDEX, RebuildIndex(), initiated_by="user:jefa")
+    chief.cookies.set("language", language)
+    for page in PAGES:
+        said = _shown(chief.get(f"/admin/{page}").text)
+        assert sorted(said & foreign) == [], page
+        assert not [text for text in said if "-null-" in text or text == "close" or "menu" in text.split()], page
+
+
+def test_a_page_that_is_too_old_is_refused_in_the_language_of_the_page(site: StaffSite) -> None:
+    answer = site.browser().post("/admin/login", data={"username": "ana", "password": "x"})
+    assert answer.status_code == 403
+    assert "Vuelva a cargarla" in answer.text
+    assert "CSRF token missing" not in answer.text
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -130,6 +130,17 @@ def test_a_node_shows_where_it_stands_and_what_is_below(visitor: httpx.Client) -
         assert answer.headers["x-request-id"] in answer.text, code
 
 
+def test_a_dead_link_is_a_page_for_people_and_a_problem_for_programs(visitor: httpx.Client) -> None:
+    page = visitor.get("/nothing", headers={"Accept": "text/html"})
+    assert page.status_code == 404
+    assert "No existe esa página" in shown(page)
+    for path, accept in (("/nothing", "*/*"), ("/api/v1/nothing", "text/html")):
+        answer = visitor.get(path, headers={"Accept": accept})
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert visitor.get("/elegir", headers={"Accept": "text/html"}).status_code == 405
+
+
 def test_the_language_changes_with_the_words_kept_and_is_remembered(visitor: httpx.Client) -> None:
     page = visitor.get("/", params={"q": "audifonos"}).text
     other = re.search(r'href="([^"]+)" lang="en"', page)

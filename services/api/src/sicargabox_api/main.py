@@ -18,6 +18,7 @@ from sicargabox_api import problems
 from sicargabox_api.api_documentation import add_documentation
 from sicargabox_api.middleware import BodyLimit, RequestContext
 from sicargabox_api.public import routes as public_pages
+from sicargabox_api.public.page_route import answer_strays
 from sicargabox_api.rate_limits import RateLimits
 from sicargabox_api.routes import health, lines, queues, search, selections, tasks
 from sicargabox_api.routes.task_events import Listeners
@@ -101,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(api)
     app.include_router(health.router)
     app.include_router(public_pages.router)
+    answer_strays(app)
     add_documentation(app, f"{PREFIX}/docs")
     _redirect_admin(app, settings)
     return app

@@ -12,6 +12,7 @@ import structlog
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import RedirectResponse
@@ -79,31 +80,43 @@ class StaffAdmin(Admin):
 
 
 class ErrorPages:
-    """Around all of starlette-admin: an error that nobody foresaw is logged, and its page says nothing of it."""
+    """Around all of starlette-admin: what it answers in plain text, and errors that nobody foresaw, become our page.
+
+    It refuses a form without its CSRF token in plain English. The cause of an error goes to the log only.
+    """
 
     def __init__(self, app: ASGIApp, admin: StaffAdmin) -> None:
         self.app = app
         self._admin = admin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
+        started = refused = False
 
         async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
+            nonlocal started, refused
+            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.FORBIDDEN:
+                refused = Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
+            if not refused:
+                started = True
+                await send(message)
 
+        fault: Exception | None = None
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
             if started or scope["type"] != "http":
                 raise
             log.error("unexpected_error", exc_info=error)
-            request = Request(scope, receive)
-            # The middleware that knows the language is inside of this.
-            i18n.set_locale(request.cookies.get(LANGUAGE_COOKIE, DEFAULT_LANGUAGE))
-            response = await self._admin._render_error(request, error)
-            await response(scope, receive, send)
+            fault = error
+        if refused:
+            fault = HTTPException(HTTPStatus.FORBIDDEN)
+        if fault is None:
+            return
+        request = Request(scope, receive)
+        # The middleware that knows the language is inside of this.
+        i18n.set_locale(request.cookies.get(LANGUAGE_COOKIE, DEFAULT_LANGUAGE))
+        response = await self._admin._render_error(request, fault)
+        await response(scope, receive, send)
 
 
 def create_admin_app(settings: Settings) -> FastAPI:

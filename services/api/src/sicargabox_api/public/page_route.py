@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
@@ -54,6 +54,20 @@ def _of_ours(request: Request, error: SicargaBoxError) -> Response:
     if isinstance(error, TooManyRequests):
         return error_page(request, status, retry_after=max(1, round(error.retry_after)))
     return error_page(request, status, retry_after=2 if status == HTTPStatus.SERVICE_UNAVAILABLE else None)
+
+
+def answer_strays(app: FastAPI) -> None:
+    """Gives a person who follows a dead link a page; programs go on getting a problem."""
+    as_problem: Any = app.exception_handlers[HTTPException]
+
+    def answer(request: Request, error: HTTPException) -> Response:
+        person = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+        if person and error.status_code == HTTPStatus.NOT_FOUND and not request.url.path.startswith("/api/"):
+            return error_page(request, HTTPStatus.NOT_FOUND)
+        told: Response = as_problem(request, error)
+        return told
+
+    app.add_exception_handler(HTTPException, answer)  # type: ignore[arg-type]  # Starlette's type knows no subclasses
 
 
 def error_page(request: Request, status: int, *, retry_after: int | None = None) -> Response:

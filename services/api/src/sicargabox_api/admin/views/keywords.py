@@ -79,7 +79,7 @@ class Keywords(SafeModelView):
     )
     async def approve_selected(self, request: Request, selection: ActionSelection) -> None:
         """PENDING → APPROVED for each that still is."""
-        await self._decide(request, selection, keywords.approve, gettext("approved"))
+        await self._decide(request, selection, keywords.approve, gettext("Keywords approved: %(count)d"))
 
     @action(
         name="reject",
@@ -89,7 +89,7 @@ class Keywords(SafeModelView):
     )
     async def reject_selected(self, request: Request, selection: ActionSelection) -> None:
         """PENDING → REJECTED for each that still is."""
-        await self._decide(request, selection, keywords.reject, gettext("rejected"))
+        await self._decide(request, selection, keywords.reject, gettext("Keywords rejected: %(count)d"))
 
     @action(
         name="undo",
@@ -99,16 +99,15 @@ class Keywords(SafeModelView):
     )
     async def undo_selected(self, request: Request, selection: ActionSelection) -> None:
         """Back to how they were before somebody decided."""
-        await self._decide(request, selection, keywords.undo, gettext("taken back"))
+        await self._decide(request, selection, keywords.undo, gettext("Decisions taken back: %(count)d"))
 
-    async def _decide(self, request: Request, selection: ActionSelection, decide: Any, word: str) -> None:
+    async def _decide(self, request: Request, selection: ActionSelection, decide: Any, said: str) -> None:
         ids = [int(pk) for pk in await selection.pks() if str(pk).isascii() and str(pk).isdigit()]
         by = actor(request)
         done, refused = await run_sync(self._decide_each, ids, decide, by)
         if done:
             await run_sync(self._update_index, {keyword.line_code for keyword in done}, by)
-            message = gettext("%(count)d keywords %(word)s.") % {"count": len(done), "word": word}
-            flash(request, message, "success")
+            flash(request, said % {"count": len(done)}, "success")
         if refused:
             shown = "; ".join(_conflict(keyword) for keyword in refused[:5])
             more = len(refused) - 5

@@ -20,11 +20,12 @@
     if (select) window.location = select.value;
   });
 
-  // The dialog would close before the server has seen the form, and what was typed would be lost.
-  document.addEventListener(
+  // The dialog would close before the server has seen the form, and what was typed would be lost. On window, since the
+  // library's own listener is on document and came first.
+  window.addEventListener(
     "click",
     (event) => {
-      const submit = event.target.closest('[data-sa-action="action-submit"]');
+      const submit = event.target instanceof Element && event.target.closest('[data-sa-action="action-submit"]');
       const form = submit && document.querySelector('[data-sa-hook="modal-form"] form');
       if (form && !form.reportValidity()) {
         event.preventDefault();
@@ -41,7 +42,11 @@
   });
 
   // On a phone each row is a card, and each cell says what it is.
-  const heads = [...document.querySelectorAll("table.table-mobile-md thead th")].map((head) => head.textContent.trim());
+  const heads = [...document.querySelectorAll("table.table-mobile-md thead th")].map((head) => {
+    // The words alone: of several sorted columns each shows its number too.
+    const words = [...(head.querySelector("a") || head).childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
+    return words.map((node) => node.textContent).join(" ").trim();
+  });
   for (const row of document.querySelectorAll("table.table-mobile-md tbody tr")) {
     [...row.children].forEach((cell, at) => {
       if (heads[at]) cell.dataset.label = heads[at];
