@@ -101,7 +101,7 @@ def bare_app(url: str) -> Celery:
     app = Celery("bare", broker=f"{url}/0", backend=f"{url}/1", set_as_current=False)
     app.conf.update(task_acks_late=True, task_default_queue=BARE_QUEUE, worker_prefetch_multiplier=1)
 
-    @app.task(name="bare.no_op")  # type: ignore[untyped-decorator]  # Celery ships no types
+    @app.task(name="bare.no_op", shared=False)  # type: ignore[untyped-decorator]  # Celery ships no types
     def no_op(mark: str = "") -> float | None:
         return time.time() if mark else None
 

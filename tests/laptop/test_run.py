@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ import psutil
 import pytest
 
 from sicargabox_core.db import Database
+from sicargabox_core.laptop.preflight import health_ports
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import (
     ANALYSE_SELECTIONS,
@@ -99,6 +102,24 @@ def test_a_first_start_builds_the_index_by_itself(product: Product, database: Da
     status, answer = product.get("PORT", "/api/v1/search?q=aud%C3%ADfonos%20bluetooth")
     assert status == 200
     assert '"degraded":false' in answer.replace(" ", "")
+
+
+def test_scheduler_and_every_worker_serve_their_health_and_figures(product: Product) -> None:
+    for port in health_ports(product.settings):
+        for path, shown in (("/healthz", "ok"), ("/readyz", "ready"), ("/metrics", "sicargabox_")):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+                assert shown in answer.read().decode()
+
+
+def test_the_command_line_rebuilds_and_waits_and_the_doctor_finds_no_fault(product: Product) -> None:
+    rebuilt = product.command("rebuild-index", "--json")
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    task = json.loads(rebuilt.stdout)
+    assert (task["state"], task["result"]["documents"] > 0) == ("SUCCESS", True)
+    found = json.loads(product.command("search", "audífonos bluetooth", "--json").stdout)
+    assert (found["degraded"], bool(found["results"])) == (False, True)
+    diagnosis = product.command("doctor")
+    assert diagnosis.returncode == 0, diagnosis.stdout
 
 
 def test_a_second_command_in_the_same_folder_is_told_who_is_there(product: Product) -> None:
