@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 from core.tests.task_laws.world import FOLLOWED, KNOWN, LEASE, ONCE, PLAIN, Work, World, at_once
 from sqlalchemy import insert, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from sicargabox_core.db import db_now
 from sicargabox_core.errors import (
@@ -23,7 +23,7 @@ from sicargabox_core.errors import (
     TooManyRequests,
     Unavailable,
 )
-from sicargabox_core.tasks import store
+from sicargabox_core.tasks import reconcile, store
 from sicargabox_core.tasks.contracts import FINAL_STATES, State
 from sicargabox_core.tasks.lifecycle import retry_delay
 from sicargabox_core.tasks.models import CounterRow
@@ -179,7 +179,13 @@ def test_effects_of_a_refused_attempt_are_rolled_back_with_it(world: World) -> N
         assert store.counter(session, "effect") == 0
 
 
-def test_a_locked_attempt_can_be_neither_taken_over_nor_reconciled(world: World) -> None:
+def test_a_locked_attempt_is_neither_taken_over_nor_reconciled_nor_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def met_the_lock(_task_id: str, error: DBAPIError) -> None:
+        raise error
+
+    monkeypatch.setattr(reconcile, "_leave", met_the_lock)
     claim = world.running()
     world.expire(claim.id)
     with world.database.write() as session:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from sicargabox_core.db import db_now
 from sicargabox_core.tasks import reconcile, store
 from sicargabox_core.tasks.contracts import State
-from sicargabox_core.tasks.lifecycle import expire_lease
+from sicargabox_core.tasks.lifecycle import end_cancelled, expire_lease
 from sicargabox_core.tasks.reconcile import BATCH, Pass
 from sicargabox_core.tasks.rows import tasks
 
@@ -58,6 +58,8 @@ def test_a_cancel_nobody_noticed_is_finished_after_the_grace_and_fences_the_work
     claim = world.running()
     world.cancel(claim.id)
     assert world.pass_once() == Pass()
+    with world.database.write() as session:
+        assert not end_cancelled(session, claim.id, grace_seconds=600)
     world.change(claim.id, cancel_requested_at=db_now(-world.settings.task_cancel_grace_seconds - 1))
     assert world.pass_once() == Pass(revoked=1)
     assert world.ended == [claim.id]
