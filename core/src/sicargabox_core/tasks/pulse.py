@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 # Live progress goes to Redis at most five times a second: a bar cannot show more.
 LIVE_SECONDS = 0.2
+# A task that ends sooner is not worth saying "started" of: that would double what it writes to Redis.
+STARTED_SECONDS = 0.05
 
 
 class Pulse:
@@ -83,6 +85,8 @@ class Pulse:
 
     def _run(self) -> None:
         context, beat_every = self._context, self._settings.task_heartbeat_seconds
+        if self._stop.wait(STARTED_SECONDS):
+            return
         if self._live:
             self._results.started(context.task_id, worker=self._worker, attempt=context.attempt)
         next_beat = time.monotonic() + beat_every

@@ -29,7 +29,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sicargabox_core import observability
 from sicargabox_core.db import Database
-from sicargabox_core.errors import TaskFailed, Unavailable
+from sicargabox_core.errors import NotFound, TaskFailed, Unavailable
 from sicargabox_core.settings import Settings, load_settings
 from sicargabox_core.tasks import control, store, views
 from sicargabox_core.tasks.broker import make_celery
@@ -347,7 +347,7 @@ def _commit(
     try:
         with runtime.database.write() as session:
             # Locked first: an effect of an attempt that lost its row must not even wait for locks.
-            if not store.lock_attempt(session, claim.id, claim.attempt):
+            if context.effect_functions and not store.lock_attempt(session, claim.id, claim.attempt):
                 raise _Refused
             for write in context.effect_functions:
                 write(session)
