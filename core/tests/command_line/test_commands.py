@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +142,26 @@ def test_waiting_for_a_rebuild_that_nobody_does_ends_with_exit_code_1(line: Comm
     assert result.exit_code == 1
     assert "Redis does not answer; the task is safe" in result.stderr
     assert "did not end within 1 s" in result.stderr
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_task(line: CommandLine) -> None:
+    program = str(Path(sys.executable).with_name("sicargabox"))
+    environment = {f"SICARGABOX_{name}": value for name, value in line.environment.items()}
+    with subprocess.Popen(
+        [program, "rebuild-index"],
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert "the task is safe" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    task = line.json("tasks", "list")["items"][0]
+    assert f"sicargabox tasks show {task['id']}" in rest
+    assert task["state"] == "PENDING"
 
 
 def test_tasks_are_listed_page_by_page(line: CommandLine) -> None:

@@ -86,8 +86,8 @@ def rebuild_index(
     if not json:
         say(_how_it_began(submission))
     if wait:
-        _warn_without_worker(here, task.queue)
         try:
+            _warn_without_worker(here, task.queue)
             task = _wait(here, task.id, timeout)
         except KeyboardInterrupt as error:
             complain(f"The task goes on; look at it with `sicargabox tasks show {task.id}`.")
