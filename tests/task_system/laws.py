@@ -6,6 +6,7 @@ the queue ``elasticsearch`` with two children. Laws that kill a worker use a que
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -334,6 +335,15 @@ class TaskLaws:
         system.publisher.publish([submission.task])
         task = system.wait_final(submission.task.id)
         assert (task.state, task.error_code) == (State.FAILURE, "invalid_payload")
+
+    def test_a_message_without_a_row_is_dropped(self, system: TaskSystem) -> None:
+        invented = dataclasses.replace(system.task(system.submit(ACT)), id="01900000-0000-7000-8000-000000000000")
+        system.publisher.publish([invented])
+        system.publisher.publish([dataclasses.replace(invented, name=UNKNOWN.name)])
+        assert system.publisher.flush()
+        assert system.wait_final(system.submit(ACT)).state is State.SUCCESS
+        _queue_is_empty(system, Queue.ELASTICSEARCH)
+        assert system.runs(invented.id) == []
 
     @pytest.mark.parametrize(
         "message",

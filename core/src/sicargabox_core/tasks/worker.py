@@ -115,8 +115,11 @@ class WorkerRuntime:
     def announce(self, changed: Sequence[str]) -> None:
         """Writes the result entries of rows that a committed transaction changed."""
         for task_id in changed:
-            with self.database.read() as session:
-                task = views.get(session, task_id)
+            try:
+                with self.database.read() as session:
+                    task = views.get(session, task_id)
+            except NotFound:
+                continue  # a message somebody made up, or a row that retention has deleted
             self.results.write(task)
 
     def after(self, task_id: str, transition: store.Transition) -> None:
