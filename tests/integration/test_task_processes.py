@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
+import psycopg2
 import pytest
 
-from sicargabox_core.tasks.contracts import Queue
+from sicargabox_core.tasks.contracts import Queue, State
 from tests.servers.postgres import PostgresCluster
 from tests.servers.valkey import ValkeyServer
 from tests.task_system.laws import TaskLaws
+from tests.task_system.probe_specs import ACT
 from tests.task_system.system import TaskSystem
 
 
@@ -32,3 +35,23 @@ def system(_postgres: PostgresCluster, tmp_path_factory: pytest.TempPathFactory)
 
 class TestOnPostgres(TaskLaws):
     """Every law, on the server's database."""
+
+    def test_lost_database_connections_cost_no_attempt(self, system: TaskSystem) -> None:
+        task_id = system.submit(ACT, how="sleep", seconds=1.5, note="disconnected")
+        system.wait_begun(task_id)
+        connection = psycopg2.connect(system.settings.database_url)
+        connection.autocommit = True
+        try:
+            # Over the time in which the task ends: heartbeats, claims and the end itself meet dead connections.
+            with connection.cursor() as cursor:
+                for _ in range(10):
+                    cursor.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE application_name = 'sicargabox' AND datname = current_database()"
+                    )
+                    time.sleep(0.2)
+        finally:
+            connection.close()
+        task = system.wait_final(task_id)
+        assert (task.state, task.attempt, task.failures) == (State.SUCCESS, 1, 0)
+        assert system.effects("disconnected") == 1
