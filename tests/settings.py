@@ -25,6 +25,7 @@ class MachineSettings(BaseSettings):
 
     tariff_csv: Path = Field(_DATA / "honduras-tariff-2022.csv", description="The official tariff as CSV.")
     hs_english_csv: Path = Field(_DATA / "harmonized-system-en.csv", description="The English HS wording as CSV.")
+    screenshots: Path | None = Field(None, description="Where browser tests leave their pictures; none: a temp folder.")
     require_servers: bool = Field(
         False,
         validation_alias="SICARGABOX_REQUIRE_SERVERS",

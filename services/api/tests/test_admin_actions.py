@@ -235,9 +235,16 @@ def test_a_tokens_secret_is_shown_once_and_kept_as_a_hash(site: StaffSite, chief
     mistakes: tuple[dict[str, Any], ...] = ({"name": "x y"}, {"scopes": []}, {"days": "0"}, {"role": "king"})
     for wrong in mistakes:
         refused = chief.post("/admin/_api/tokens/action", params={"name": "make"}, data={**form, **wrong})
-        assert refused.status_code == 400, wrong
+        assert refused.status_code == 303, wrong
+        assert flashes(chief, "tokens/list"), wrong
+    assert "ya existe" in _refusal(chief, form)
     assert chief.post("/admin/_api/tokens/row-action", params={"name": "revoke", "pk": row.id}).status_code == 200
     assert tokens.authenticate(site.database, secret.group(1)) is None
+
+
+def _refusal(chief: httpx.Client, form: dict[str, Any]) -> str:
+    chief.post("/admin/_api/tokens/action", params={"name": "make"}, data=form)
+    return flashes(chief, "tokens/list")
 
 
 def test_an_export_holds_no_formula(site: StaffSite, chief: httpx.Client) -> None:

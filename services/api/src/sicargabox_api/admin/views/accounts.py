@@ -9,8 +9,9 @@ from typing import Any
 from anyio.to_thread import run_sync
 from sqlalchemy.orm import Session
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette_admin.actions import ActionSelection, action, row_action
+from starlette_admin.base import BaseAdmin
 from starlette_admin.exceptions import ActionFailed, FormValidationError
 from starlette_admin.fields import JSONField, PasswordField, StringField, TagsField
 from starlette_admin.flash import flash
@@ -264,7 +265,29 @@ class Tokens(SafeModelView):
         modal_size="md",
     )
     async def make(self, request: Request, selection: ActionSelection) -> Response:
-        """Makes a token and answers with the only page that ever shows its secret."""
+        """Makes a token and answers with the only page that ever shows its secret.
+
+        The browser leaves the list for the answer, so a refusal leads back to the list and is said there.
+        """
+        try:
+            name, secret = await self._make(request)
+        except ActionFailed as error:
+            refused = str(error.msg)
+        except SicargaBoxError as error:
+            refused = sentence(error)
+        else:
+            return self._site()._template_response(
+                request, "token_made.html", {"title": gettext("New token"), "name": name, "secret": secret}
+            )
+        flash(request, refused, "error")
+        return RedirectResponse(request.url_for(f"{self._site().route_name}:list", key=self.key), status_code=303)
+
+    def _site(self) -> BaseAdmin:
+        if self._admin is None:
+            raise RuntimeError("the view is not part of an admin site")
+        return self._admin
+
+    async def _make(self, request: Request) -> tuple[str, str]:
         form = await request.form()
         days = str(form.get("days") or "").strip()
         if days and not (days.isascii() and days.isdigit() and 1 <= int(days[:5]) <= 3650):
@@ -286,12 +309,7 @@ class Tokens(SafeModelView):
                 )
                 return token.name, secret
 
-        name, secret = await run_sync(create)
-        if self._admin is None:
-            raise RuntimeError("the view is not part of an admin site")
-        return self._admin._template_response(
-            request, "token_made.html", {"title": gettext("New token"), "name": name, "secret": secret}
-        )
+        return await run_sync(create)
 
     @row_action(
         name="revoke",
