@@ -38,9 +38,9 @@ class Brand:
     rank: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lexicon:
-    """The vocabulary in memory: terms by code, and brands by name and by code."""
+    """The vocabulary in memory: terms by code, and brands by name and by code. A cache may be keyed by it."""
 
     by_code: dict[str, list[Term]] = field(default_factory=dict)
     brands: dict[str, list[Brand]] = field(default_factory=dict)

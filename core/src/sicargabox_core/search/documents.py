@@ -26,7 +26,7 @@ _FEW = 50
 _LESS_TYPICAL = 0.9
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=1024)
 def plain_wording(text: str | None) -> str:
     """Official wording without the dashes that show its depth, line breaks and a closing colon."""
     return _SPACES.sub(" ", _LEADING_DASHES.sub("", text or "")).strip().rstrip(":").rstrip()

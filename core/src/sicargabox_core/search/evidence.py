@@ -103,7 +103,7 @@ def phrase_key(words: Iterable[str], language: str) -> str:
     return "_".join([stem(word, language) for word in words])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _wording(source: str, code: str, es: str, en: str) -> Block:
     named = _named(source, "es", es)
     says = NAMES if named else CATCH_ALL
@@ -112,14 +112,14 @@ def _wording(source: str, code: str, es: str, en: str) -> Block:
     return _block(source, code, says, [*named, *_named(source, "en", en)])
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def _named(source: str, language: str, wording: str) -> tuple[_Made, ...]:
     """What a wording names; four lines of ten share theirs with others ("Los demás", "De plástico")."""
     entries = (_entry(source, language, text) for text in clauses(wording))
     return tuple(entry for entry in entries if entry is not None)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _terms(group: TermGroup) -> Block:
     return _block(
         TERM,

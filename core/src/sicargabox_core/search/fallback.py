@@ -38,9 +38,7 @@ def sql_candidates(session: Session, query: Query, filters: Filters) -> list[Can
     # Ranges without an order, since they use the primary key: with LIKE, or ordered by SQL, each line was compared with
     # every code.
     below = or_(*(and_(TariffLine.code >= code, TariffLine.code < code + _AFTER_DIGITS) for code in codes))
-    lines = session.scalars(
-        select(TariffLine.code).where(below, *_conditions(query, filters)).limit(_MOST_LINES)
-    ).all()
+    lines = session.scalars(select(TariffLine.code).where(below, *_conditions(query, filters)).limit(_MOST_LINES)).all()
     place = {code: at for at, code in enumerate(codes)}
     chosen = sorted(lines, key=lambda line: (_place(line, place), line))[:MOST_CANDIDATES]
     if not chosen:
@@ -101,7 +99,7 @@ def _beginning(word: str) -> str:
 
 def _vocabulary_of(beginning: str) -> dict[str, bool]:
     """Codes with a term that has a word beginning so; true when a term is that word alone."""
-    text = _vocabulary_text()
+    text = _vocabulary_text(Lexicon.load())
     codes: dict[str, bool] = {}
     at = text.find(f" {beginning}")
     while at >= 0:
@@ -113,9 +111,8 @@ def _vocabulary_of(beginning: str) -> dict[str, bool]:
 
 
 @lru_cache(maxsize=1)
-def _vocabulary_text() -> str:
+def _vocabulary_text(lexicon: Lexicon) -> str:
     """Every term and brand as a line, its code first: one search in it is faster than thousands of comparisons."""
-    lexicon = Lexicon.load()
     terms = [(code, term.text) for code, terms in lexicon.by_code.items() for term in terms]
     brands = [(brand.code, name) for name, goods in lexicon.brands.items() for brand in goods]
     return "".join([f"{code} {' '.join(words_of(text))}\n" for code, text in terms + brands])

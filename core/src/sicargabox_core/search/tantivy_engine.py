@@ -51,8 +51,8 @@ from sicargabox_core.search.vocabulary import Vocabulary, VocabularyBuilder
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-# tantivy's least is 15 MB a thread. 64 MB hold the whole tariff in one segment; memory stays flat for longer ones.
-_BUILD_HEAP = 64_000_000
+# tantivy's least is 15 MB a thread. 32 MB hold the whole tariff in one segment; memory stays flat for longer ones.
+_BUILD_HEAP = 32_000_000
 _UPDATE_HEAP = 15_000_000
 _LOCK_SECONDS = 30.0
 _LOCK_POLL = 0.02
@@ -401,7 +401,7 @@ def _as_tantivy(document: TariffDocument, parts: Sequence[Block]) -> tantivy.Doc
     return stored
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _completions(group: TermGroup) -> str:
     """What may be suggested while somebody types: the phrase folded, as it is shown, and its language.
 

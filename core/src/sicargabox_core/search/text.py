@@ -39,7 +39,7 @@ class Token(NamedTuple):
     end: int
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def fold_word(word: str) -> str:
     """One word in lower case without accents; ``ñ`` becomes ``n``, as people type it abroad."""
     if word.isascii():
@@ -98,7 +98,7 @@ def joined_words(text: str) -> list[str]:
     ]
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def stem(word: str, language: str) -> str:
     """The light stem of a folded word, by the rules of ``es`` or ``en``; any other language leaves it as it is."""
     if language == "es":
@@ -108,7 +108,7 @@ def stem(word: str, language: str) -> str:
     return word
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def marked_stems(word: str, language: str = "") -> tuple[str, ...]:
     """The stems a word may have, each marked by its language (``~`` Spanish, ``^`` English); both when not known.
 

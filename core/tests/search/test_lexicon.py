@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sicargabox_core.errors import DataFault
+from sicargabox_core.lexicon.loader import Lexicon
+
+HEAD = {"goods.csv": "code,es,en\n", "brands.csv": "brand,code,goods_es,goods_en\n"}
+
+
+def write(folder: Path, name: str, rows: str) -> Path:
+    (folder / name).write_text(HEAD[name] + rows)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def lexicon() -> None:
+    """These laws are about the loader itself."""
+
+
+def test_words_hold_for_everything_below_their_code(tmp_path: Path) -> None:
+    lexicon = Lexicon.load(write(tmp_path, "goods.csv", "8518,bocina|parlante,speaker\n851830,audífonos,\n"))
+    assert [(term.text, term.code) for term in lexicon.terms("8518300000")] == [
+        ("bocina", "8518"),
+        ("parlante", "8518"),
+        ("speaker", "8518"),
+        ("audífonos", "851830"),
+    ]
+    assert [term.language for term in lexicon.terms("8518210000")] == ["es", "es", "en"]
+    assert lexicon.terms("8519") == []
+
+
+def test_a_brand_s_most_typical_goods_come_first(tmp_path: Path) -> None:
+    rows = "jbl,851822,bocina,speaker\njbl,851830,audífonos,headphones\n"
+    lexicon = Lexicon.load(write(tmp_path, "brands.csv", rows))
+    assert [(brand.code, brand.rank) for brand in lexicon.brands["jbl"]] == [("851822", 0), ("851830", 1)]
+    assert [brand.name for brand in lexicon.brands_of("8518300000")] == ["jbl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("goods.csv", "85.18,bocina,speaker\n"),
+        ("goods.csv", "8518,bocina\n"),
+        ("goods.csv", "8518,bocina,speaker,more\n"),
+        ("brands.csv", "jbl,,bocina,speaker\n"),
+    ],
+)
+def test_a_row_of_another_form_is_named(tmp_path: Path, name: str, rows: str) -> None:
+    with pytest.raises(DataFault, match=f"{name}, row 2"):
+        Lexicon.load(write(tmp_path, name, rows))
+
+
+def test_a_file_with_other_columns_is_named(tmp_path: Path) -> None:
+    (tmp_path / "goods.csv").write_text("codigo,es,en\n")
+    with pytest.raises(DataFault, match="codigo"):
+        Lexicon.load(tmp_path)
+
+
+def test_the_packaged_vocabulary_is_whole_and_read_once() -> None:
+    lexicon = Lexicon.load()
+    assert lexicon is Lexicon.load()
+    assert len(lexicon.by_code) > 500
+    assert len(lexicon.brands) > 200
+    assert "audífonos bluetooth" in {term.text for term in lexicon.terms("8518300000")}
