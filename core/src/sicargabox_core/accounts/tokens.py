@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,18 @@ from sicargabox_core.errors import Conflict, InvalidInput, NotFound
 PREFIX = "sbx_"
 # last_used_at is for people who tidy up; a minute's precision spares a write on every request.
 TOUCH_SECONDS = 60
+
+_LIVE_TOKEN = select(
+    ApiToken.id,
+    ApiToken.name,
+    ApiToken.role,
+    ApiToken.scopes,
+    (ApiToken.last_used_at.is_(None) | (ApiToken.last_used_at < db_now(-TOUCH_SECONDS))).label("stale"),
+).where(
+    ApiToken.token_hash == bindparam("token_hash"),
+    ApiToken.revoked_at.is_(None),
+    ApiToken.expires_at.is_(None) | (ApiToken.expires_at > db_now()),
+)
 
 
 def create_token(
@@ -66,22 +78,12 @@ def authenticate(database: Database, secret: str) -> Principal | None:
     """The principal behind a token, or ``None`` when it is unknown, revoked or expired."""
     if not secret.startswith(PREFIX):
         return None
+    # One statement of plain columns: this runs before every request of a program.
     with database.read() as session:
-        token = session.scalars(
-            select(ApiToken).where(
-                ApiToken.token_hash == hash_secret(secret),
-                ApiToken.revoked_at.is_(None),
-                ApiToken.expires_at.is_(None) | (ApiToken.expires_at > db_now()),
-            )
-        ).one_or_none()
-        if token is None:
-            return None
-        stale = session.scalar(
-            select(ApiToken.last_used_at.is_(None) | (ApiToken.last_used_at < db_now(-TOUCH_SECONDS))).where(
-                ApiToken.id == token.id
-            )
-        )
-    if stale:
+        token = session.execute(_LIVE_TOKEN, {"token_hash": hash_secret(secret)}).one_or_none()
+    if token is None:
+        return None
+    if token.stale:
         with database.write() as session:
             session.execute(update(ApiToken).where(ApiToken.id == token.id).values(last_used_at=db_now()))
     return Principal(name=f"token:{token.name}", role=Role(token.role), scopes=frozenset(token.scopes))
