@@ -15,6 +15,7 @@ from starlette_admin.i18n import gettext
 
 from sicargabox_api.admin.staff import StaffServices, StaffUser
 from sicargabox_api.authentication import SESSION_COOKIE
+from sicargabox_api.rate_limits import client_address
 from sicargabox_core.accounts import users
 from sicargabox_core.errors import SignInRequired, TooManyRequests
 
@@ -48,14 +49,13 @@ class StaffSignIn(AuthProvider):
     async def login(self, username: str, password: str, remember_me: bool, request: Request) -> Response:
         """Opens a session. Says the same for an unknown name and a wrong password."""
         services = self._services
-        address = request.client.host if request.client else "unknown"
         try:
             token, _ = await run_sync(
                 lambda: users.sign_in(
                     services.database,
                     username,
                     password,
-                    address=address,
+                    address=client_address(request),
                     key=services.key,
                     session_seconds=services.settings.session_seconds,
                 )
