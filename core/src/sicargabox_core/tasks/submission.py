@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import null, select, update
+from sqlalchemy import Executable, null, select, update
 from sqlalchemy.orm import Session
 
-from sicargabox_core.db import db_now, insert_if_new
+from sicargabox_core.db import db_now, engine_of, insert_if_new
 from sicargabox_core.errors import AlreadyRunning, Conflict, IdempotencyMismatch, InvalidInput
 from sicargabox_core.tasks.contracts import Payload, State, TaskSpec
 from sicargabox_core.tasks.rows import DATA_COUNTER, UNFINISHED, WAITING, counters, has_nul, tasks
@@ -27,6 +27,8 @@ PAYLOAD_BYTES = 512 * 1024
 FOLLOW_UP_SUFFIX = "#next"
 # Each round means that the task in our way ended between our INSERT and our SELECT.
 _ROUNDS = 20
+_NOW = db_now()
+_OFFERED_AT_ONCE: dict[str, Executable] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def submit(
     if run_at is not None:
         values["run_at"] = run_at
     else:
-        values |= {"published_at": db_now(), "publish_count": 1}
+        values |= {"published_at": _NOW, "publish_count": 1}
     return accept(session, spec, values, data_version=data_version)
 
 
@@ -95,7 +97,15 @@ def accept(
 
 def insert(session: Session, values: dict[str, Any]) -> TaskView | None:
     """The new row, or None when a unique index holds such a row already."""
-    row = session.execute(insert_if_new(session, tasks).values(**values).returning(*PUBLIC)).first()
+    if values.get("published_at") is _NOW:
+        # What every request inserts is built once: putting forty columns together anew costs 0.5 ms of each.
+        kind = engine_of(session).dialect.name
+        if kind not in _OFFERED_AT_ONCE:
+            _OFFERED_AT_ONCE[kind] = insert_if_new(session, tasks).values(published_at=_NOW).returning(*PUBLIC)
+        plain = {name: value for name, value in values.items() if name != "published_at"}
+        row = session.execute(_OFFERED_AT_ONCE[kind], plain).first()
+    else:
+        row = session.execute(insert_if_new(session, tasks).values(**values).returning(*PUBLIC)).first()
     return None if row is None else views_of(session, [row])[0]
 
 
