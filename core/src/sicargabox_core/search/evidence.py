@@ -17,7 +17,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from sicargabox_core.search.document import TariffDocument, TermGroup
-from sicargabox_core.search.text import STOP_WORDS, joined_words, marked_stems, stem, words_of
+from sicargabox_core.search.text import (
+    ENGLISH_MARK,
+    SPANISH_MARK,
+    STOP_WORDS,
+    joined_words,
+    marked_stems,
+    stem,
+    words_of,
+)
 
 OWN, PARENT, TERM = "own", "parent", "term"
 NAMES, PARTS, CATCH_ALL = "names", "parts", "catch-all"
@@ -158,7 +166,7 @@ def _entry(source: str, language: str, text: str, weight: float = 1.0, note: str
     if not words:
         return None
     size = len(words)
-    phrase = phrase_key(words, language)
+    bare = [stem(word, language) for word in words]
     head = ""
     if _QUALIFIER.match(text):
         size += _QUALIFIER_SIZE
@@ -167,9 +175,15 @@ def _entry(source: str, language: str, text: str, weight: float = 1.0, note: str
         named = [word for word in words_of(text[: qualified.start()]) if word not in STOP_WORDS] if qualified else words
         head = marked_stems((named or words)[-1], "en")[0]
     elif language == "es":
-        head = marked_stems(words[0], "es")[0]
-    words += joined_words(text)
-    stemmed = dict.fromkeys([form for word in words for form in marked_stems(word, language)])
+        head = SPANISH_MARK + bare[0]
+    joined = joined_words(text)
+    if language:
+        mark = SPANISH_MARK if language == "es" else ENGLISH_MARK
+        marked = [mark + form for form in bare] + [mark + stem(word, language) for word in joined]
+    else:
+        marked = [form for word in (*words, *joined) for form in marked_stems(word)]
+    words += joined
+    stemmed = dict.fromkeys(marked)
     fields = (
         source,
         language,
@@ -181,7 +195,7 @@ def _entry(source: str, language: str, text: str, weight: float = 1.0, note: str
         _line(text),
         _line(note),
     )
-    return _Made("\t".join(fields) + "\n", stemmed, phrase, words)
+    return _Made("\t".join(fields) + "\n", stemmed, "_".join(bare), words)
 
 
 def _line(text: str) -> str:
