@@ -335,6 +335,7 @@ class TaskLaws:
         system.publisher.publish([submission.task])
         task = system.wait_final(submission.task.id)
         assert (task.state, task.error_code) == (State.FAILURE, "invalid_payload")
+        _entry(system, task.id, "FAILURE")
 
     def test_a_message_without_a_row_is_dropped(self, system: TaskSystem) -> None:
         invented = dataclasses.replace(system.task(system.submit(ACT)), id="01900000-0000-7000-8000-000000000000")

@@ -124,6 +124,25 @@ def test_a_payload_that_fits_no_longer_is_a_clear_failure(world: World) -> None:
     assert "size" in (failed.error_message or "")
 
 
+@pytest.mark.parametrize("why", ["payload", "lease"])
+def test_whoever_ends_a_task_while_claiming_learns_what_came_of_it(world: World, why: str) -> None:
+    # Its entry in Redis must be written and its follow-up published by that process: nobody else knows.
+    running = world.running(FOLLOWED)
+    world.bump()
+    follow_up = world.submitted(FOLLOWED)
+    if why == "payload":
+        world.change(running.id, state=State.PENDING, lease_until=None, payload={"size": "many"})
+    else:
+        world.change(running.id, failures=FOLLOWED.max_attempts - 1)
+        world.expire(running.id)
+    told: list[store.Transition] = []
+    assert (
+        store.claim(world.database, running.id, worker="w2", lease_seconds=LEASE, known=KNOWN, ended=told.append)
+        is None
+    )
+    assert [(one.state, one.final, one.due) for one in told] == [(State.FAILURE, (running.id,), (follow_up,))]
+
+
 def test_fields_of_a_newer_producer_are_ignored(world: World) -> None:
     task = world.submitted()
     world.change(task, payload={"size": 2, "colour": "red"})

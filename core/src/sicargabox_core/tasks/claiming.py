@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from sicargabox_core.db import Database, db_now
 from sicargabox_core.tasks.contracts import Payload, State, TaskSpec
+from sicargabox_core.tasks.endings import Transition
 from sicargabox_core.tasks.lifecycle import expire_lease, fail
 from sicargabox_core.tasks.rows import (
     INVALID_PAYLOAD,
@@ -61,38 +62,43 @@ def claim(
     worker: str,
     lease_seconds: float,
     known: Mapping[str, TaskSpec[Any, Any]],
+    ended: Callable[[Transition], None] = lambda _: None,
 ) -> Claim | None:
     """Takes the row for this process: the one compare-and-set that makes a doubled message harmless.
 
     It may be taken when it waits and is due, or when its lease has expired (which counts as a failure); never when a
     cancel was asked for. None: somebody else has it, it is final, it is not due, no attempt is left (then it is
     FAILURE now), its payload fits no longer (FAILURE), or this release does not know it (put off with back-off).
+    ``ended`` is told of a FAILURE made here, after the commit, so that copies and messages can follow.
     """
     try:
         with database.write() as session:
-            return _claim(session, task_id, worker, lease_seconds, known)
+            taken = _claim(session, task_id, worker, lease_seconds, known)
     except _NotForUs:
         with database.write() as session:
             _put_off(session, task_id)
         return None
+    if isinstance(taken, Claim):
+        return taken
+    if taken:
+        ended(taken)
+    return None
 
 
 def _claim(
     session: Session, task_id: str, worker: str, lease_seconds: float, known: Mapping[str, TaskSpec[Any, Any]]
-) -> Claim | None:
+) -> Claim | Transition:
     taken = {"task_id": task_id, "lease_seconds": lease_seconds, "claiming_worker": storable(worker, 200)}
     row = session.execute(_CLAIM, taken).first()
     if row is None:
-        expire_lease(session, task_id, only_exhausted=True)
-        return None
+        return expire_lease(session, task_id, only_exhausted=True)
     spec = known.get(row.name)
     if spec is None or row.version > spec.version:
         raise _NotForUs
     try:
         arguments = spec.payload.model_validate(row.payload)
     except ValidationError as error:
-        fail(session, row.id, row.attempt, code=INVALID_PAYLOAD, message=_first_fault(error))
-        return None
+        return fail(session, row.id, row.attempt, code=INVALID_PAYLOAD, message=_first_fault(error))
     return Claim(arguments=arguments, **row._mapping)
 
 

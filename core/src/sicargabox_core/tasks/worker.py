@@ -188,6 +188,7 @@ def _run(runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], 
         worker=runtime.worker,
         lease_seconds=runtime.settings.task_lease_seconds,
         known=runtime.specs,
+        ended=lambda transition: runtime.after(task_id, transition),
     )
     if claim is None:
         observability.TASK_DUPLICATES.labels(spec.queue.value).inc()
