@@ -167,20 +167,22 @@ def _give_back_and_go(runtime: WorkerRuntime) -> None:
 
 def release_claims(runtime: WorkerRuntime) -> list[str]:
     """Gives back every row that this worker's children hold, as due now and without a failure; returns their ids."""
-    released: list[tuple[str, store.Transition]] = []
-    with runtime.database.write() as session:
+    with runtime.database.read() as session:
         held = session.execute(
             select(tasks.c.id, tasks.c.attempt).where(
                 tasks.c.worker == runtime.worker, STARTED, tasks.c.lease_until.is_not(None)
             )
         ).all()
-        for task_id, attempt in held:
+    released = []
+    for task_id, attempt in held:
+        # Each row is its own transaction: a cancelled child reaches upwards to its parent, and with that in hand
+        # waiting for a second child, which may be ending and want the same parent, would be a dead-lock.
+        with runtime.database.write() as session:
             transition = store.release(session, task_id, attempt)
-            if transition:
-                released.append((task_id, transition))
-    for task_id, transition in released:
-        runtime.after(task_id, transition)
-    return [task_id for task_id, _ in released]
+        if transition:
+            runtime.after(task_id, transition)
+            released.append(task_id)
+    return released
 
 
 # --- presence --------------------------------------------------------------------------------------------------------
