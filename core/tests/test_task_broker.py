@@ -40,7 +40,7 @@ def test_asking_a_collected_connection_for_its_address_is_a_connection_error(cel
             channel.connection = transport
 
 
-@pytest.mark.parametrize("poison", [b"not json", b"[]", b"3", b"{}"])
+@pytest.mark.parametrize("poison", [b"not json", b"[]", b"3", b"{}", b"[" * 100_000], ids=lambda poison: poison[:8])
 def test_what_is_no_message_is_thrown_away(celery: Celery, redis_url: str, poison: bytes) -> None:
     with celery.connection_for_write() as connection:
         channel = connection.default_channel

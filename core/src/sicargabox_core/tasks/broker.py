@@ -52,8 +52,8 @@ def _guard_against_poison() -> None:
     """Keeps a worker alive when something that is no message lies in its queue.
 
     kombu parses what BRPOP gave outside every handler of Celery, and a text that is not JSON, or JSON without
-    properties, ended the whole worker with "Unrecoverable error" (seen with 5.7.0), one after the other. It has left
-    the list by then, so it is thrown away like a message of an unknown task.
+    properties, or nested too deeply, ended the whole worker with "Unrecoverable error" (seen with 5.7.0), one after
+    the other. It has left the list by then, so it is thrown away like a message of an unknown task.
     """
     channel = kombu.transport.redis.Channel
     original: Any = channel._brpop_read
@@ -61,7 +61,7 @@ def _guard_against_poison() -> None:
     def _brpop_read(self: Any, **options: Any) -> Any:
         try:
             return original(self, **options)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             connection = getattr(self.client, "connection", None)
             if connection is None:
                 raise
