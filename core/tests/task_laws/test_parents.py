@@ -313,6 +313,17 @@ def test_repeating_a_parent_runs_only_its_failed_children_and_keeps_the_others_n
     assert (done.state, done.result) == (State.SUCCESS, {"lines": 1111, "word": "own"})
 
 
+def test_a_repeated_parent_never_waits_behind_the_one_that_runs(world: World) -> None:
+    # Its children would run at once beside those of the other, and nothing would ever take its place in the queue.
+    parent = world.running(FOLLOWED)
+    child = world.finish(parent, {"lines": 1}, [store.Child(PLAIN, Work())]).due[0]
+    world.fail(world.claimed(child))
+    running = world.running(FOLLOWED)
+    world.bump()
+    again = world.repeat(parent.id)
+    assert (again.task.id, again.created, again.already_running) == (running.id, False, True)
+
+
 def test_what_cannot_be_repeated_says_why(world: World) -> None:
     with pytest.raises(NotFound):
         world.repeat("01a20795-9feb-7767-98b4-e63910cf95f5")

@@ -202,7 +202,8 @@ def _exclusive_answer(
         return None
     if row.payload_hash != values["payload_hash"]:
         raise AlreadyRunning(f"{spec.name} is already {row.state} with another payload", task_id=row.id)
-    if spec.follow_up and row.state == State.STARTED:
+    # A repeated parent begins with its children at once, so it cannot stand behind the running one.
+    if spec.follow_up and row.state == State.STARTED and values["state"] == State.PENDING:
         current = counter(session) if data_version is None else data_version
         if current > (row.data_version or 0):
             return _follow_up(session, row.id, values)
