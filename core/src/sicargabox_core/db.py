@@ -157,7 +157,10 @@ class Database:
     """A database and the two ways into it. One per process (and one anew after a fork)."""
 
     def __init__(self, url: str, *, pool_size: int = 10, data_dir: Path | None = None) -> None:
-        """Connects to nothing yet. Raises ``InvalidSetting`` when ``url`` is not SQLite's or PostgreSQL's."""
+        """Connects to nothing yet. Raises ``InvalidSetting`` when ``url`` is not SQLite's or PostgreSQL's.
+
+        Errors of its statements never tell the values they were about, which may be anybody's.
+        """
         try:
             parsed = make_url(url)
         except ArgumentError as error:
@@ -175,12 +178,18 @@ class Database:
             )
         self.is_sqlite = backend == "sqlite"
         if self.is_sqlite:
-            self.engine = create_engine(parsed, connect_args={"check_same_thread": False}, pool_size=pool_size)
+            self.engine = create_engine(
+                parsed,
+                hide_parameters=True,
+                connect_args={"check_same_thread": False},
+                pool_size=pool_size,
+            )
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
             self.engine = create_engine(
                 parsed.set(drivername="postgresql+psycopg2"),
+                hide_parameters=True,
                 pool_size=pool_size,
                 max_overflow=0,
                 pool_pre_ping=True,

@@ -326,6 +326,20 @@ def test_only_errors_that_may_pass_are_tried_again(world: World, error: Exceptio
         assert task.run_at >= task.created_at + timedelta(seconds=100)
 
 
+def test_an_error_of_the_database_is_told_without_the_values_it_was_about(world: World) -> None:
+    claim = world.running()
+    with pytest.raises(IntegrityError) as refused, world.database.write() as session:
+        for _ in range(2):
+            session.execute(insert(CounterRow).values(name="somebody's secret", value=1))
+    assert "INSERT INTO counters" in str(refused.value)
+    assert "[parameters" not in str(refused.value)
+    with world.database.write() as session:
+        store.record_error(session, claim.id, claim.attempt, refused.value)
+    message = world.view(claim.id).error_message or ""
+    assert message.startswith("IntegrityError: ")
+    assert "secret" not in message
+
+
 def test_results_beyond_64_kb_are_refused_before_anything_is_written(world: World) -> None:
     claim = world.running()
     fits = {"text": "a" * (64 * 1024 - len(json.dumps({"text": ""})))}

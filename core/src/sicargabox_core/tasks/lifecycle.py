@@ -158,11 +158,17 @@ def record_error(
     if isinstance(error, SicargaBoxError):
         code, message = error.code, str(error)
     else:
-        code, message = "unexpected", f"{type(error).__name__}: {error}"
+        code, message = "unexpected", described(error)
     if not is_retryable(error):
         return fail(session, task_id, attempt, code=code, message=message, traceback=traceback)
     delay = error.retry_after if isinstance(error, TooManyRequests) else None
     return retry_later(session, task_id, attempt, code=code, message=message, traceback=traceback, delay=delay)
+
+
+def described(error: BaseException) -> str:
+    """An error's kind and words. Of a database's only the first line: PostgreSQL goes on with the values of the row."""
+    words = str(error.orig).partition("\n")[0] if isinstance(error, DBAPIError) else str(error)
+    return f"{type(error).__name__}: {words}"
 
 
 def is_retryable(error: BaseException) -> bool:

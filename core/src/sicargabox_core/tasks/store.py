@@ -11,6 +11,7 @@ from sicargabox_core.tasks.endings import REFUSED, Transition
 from sicargabox_core.tasks.lifecycle import (
     Beat,
     Progress,
+    described,
     fail,
     finish_success,
     heartbeat,
@@ -43,6 +44,7 @@ __all__ = [
     "claim",
     "counter",
     "delete_finished",
+    "described",
     "fail",
     "finish_success",
     "get",

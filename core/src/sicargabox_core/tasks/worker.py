@@ -274,7 +274,7 @@ def _finish(
     runtime.after(claim.id, transition)
     state = transition.state or State.SUCCESS
     if state in (State.RETRY, State.FAILURE):
-        message = f"{type(failure).__name__}: {failure}"
+        message = "" if failure is None else store.described(failure)
         log.warning("a task did not succeed", state=state.value, attempt=claim.attempt, error=message)
         return _Ended(state.value, error=message[:500])
     if state is State.STARTED:
