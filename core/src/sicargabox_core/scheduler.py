@@ -22,7 +22,7 @@ from sicargabox_core.db import Database
 from sicargabox_core.errors import Unavailable
 from sicargabox_core.redis_server import Db, RedisError, connect, memory_report
 from sicargabox_core.settings import Settings
-from sicargabox_core.tasks import presence, schedules, store
+from sicargabox_core.tasks import presence, schedules
 from sicargabox_core.tasks.broker import make_celery
 from sicargabox_core.tasks.dispatch import Publisher
 from sicargabox_core.tasks.queues import RedisBroker, queue_figures
@@ -80,7 +80,7 @@ class Scheduler:
         self._broker_client = connect(settings, Db.BROKER)
         self._last_pass: datetime | None = None
         self._reconciler = Reconciler(
-            self.database, settings, RedisBroker(settings), self._publisher, ended=self._announce
+            self.database, settings, RedisBroker(settings), self._publisher, changed=self._announce
         )
         self._stop = threading.Event()
         self.jobs = [
@@ -128,10 +128,7 @@ class Scheduler:
                 self._publisher.publish([submission.task])
 
     def _announce(self, ids: Sequence[str]) -> None:
-        for task_id in ids:
-            with self.database.read() as session:
-                task = store.get(session, task_id)
-            self._publisher.defer(functools.partial(self._results.write, task))
+        self._publisher.defer(functools.partial(self._results.copy, self.database, ids))
 
     def _figures(self) -> None:
         for figures in queue_figures(self.database, self._broker_client):

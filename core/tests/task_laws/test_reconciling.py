@@ -50,7 +50,7 @@ def test_a_task_that_keeps_killing_its_workers_waits_longer_and_ends_as_a_failur
     world.claimed(claim.id)
     world.expire(claim.id)
     assert world.pass_once() == Pass(failed=1)
-    assert world.ended == [claim.id]
+    assert world.changed == [claim.id, claim.id], "Redis is told of every change, not of ends alone"
     assert world.view(claim.id).error_code == "lease_expired"
 
 
@@ -62,7 +62,7 @@ def test_a_cancel_nobody_noticed_is_finished_after_the_grace_and_fences_the_work
         assert not end_cancelled(session, claim.id, grace_seconds=600)
     world.change(claim.id, cancel_requested_at=db_now(-world.settings.task_cancel_grace_seconds - 1))
     assert world.pass_once() == Pass(revoked=1)
-    assert world.ended == [claim.id]
+    assert world.changed == [claim.id]
     assert not world.finish(claim, {"lines": 1})
     assert world.view(claim.id).state is State.REVOKED
 

@@ -88,12 +88,12 @@ class World:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.broker = Broker()
-        self.ended: list[str] = []
+        self.changed: list[str] = []
         self.settings = Settings()
         self.reconciler = self.another_reconciler()
 
     def another_reconciler(self) -> Reconciler:
-        return Reconciler(self.database, self.settings, self.broker, self.broker, ended=self.ended.extend)
+        return Reconciler(self.database, self.settings, self.broker, self.broker, changed=self.changed.extend)
 
     # --- what people and workers do ----------------------------------------------------------------------------------
     def submit(self, spec: TaskSpec[Any, Any] = PLAIN, *, by: str = "user:ana", **more: Any) -> store.Submission:

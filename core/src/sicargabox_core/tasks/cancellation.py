@@ -1,17 +1,20 @@
-"""Cancelling a task with all that hangs on it. Each row is its own transaction, so locks are only taken upwards."""
+"""Cancelling a task with all that hangs on it. No transaction goes downwards, so locks are only taken upwards."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from sicargabox_core.db import Database
 from sicargabox_core.errors import NotFound
 from sicargabox_core.tasks.contracts import State
-from sicargabox_core.tasks.endings import cancelled_by, finalise
+from sicargabox_core.tasks.endings import cancelled_by, finalise, revoke_waiting_children
 from sicargabox_core.tasks.rows import STARTED, WAITING, can_be_an_id, first_request, tasks
+
+# Children ended in one transaction: on SQLite no accept waits longer than that for its turn.
+CHILDREN_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +37,17 @@ def request_cancel(database: Database, task_id: str, *, by: str) -> CancelOutcom
 
     A parent that waits for its children is cancelled through them. Raises ``NotFound``.
     """
-    outcome = None
+    marked = None
     if can_be_an_id(task_id):
         with database.write() as session:
-            outcome = _mark(session, task_id, by)
-    if outcome is None:
+            marked = _mark(session, task_id, by)
+    if marked is None:
         raise NotFound(f"there is no task {task_id}")
-    if not outcome.requested:
+    outcome, has_children = marked
+    if not outcome.requested or not has_children:
         return outcome
-    below = cancel_children(database, task_id, by=by)
-    if not below:
+    due, final = cancel_children(database, task_id, by=by)
+    if not final:
         return outcome
     with database.read() as session:
         state = State(session.execute(select(tasks.c.state).where(tasks.c.id == task_id)).scalar_one())
@@ -52,35 +56,48 @@ def request_cancel(database: Database, task_id: str, *, by: str) -> CancelOutcom
         state=state,
         revoked=state is State.REVOKED,
         requested=state is State.STARTED,
-        due=tuple(task for child in below for task in child.due),
-        final=tuple(task for child in below for task in child.final),
+        due=due,
+        final=final,
     )
 
 
-def cancel_children(database: Database, parent_id: str, *, by: str) -> list[CancelOutcome]:
-    """Cancels the parent's children that have neither ended nor been asked to stop; the last one completes it."""
+def cancel_children(database: Database, parent_id: str, *, by: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Cancels the parent's children that have neither ended nor been asked to stop; the last one completes it.
+
+    Returns the ids to publish and those that became final, as a ``Transition`` does.
+    """
+    due: tuple[str, ...] = ()
+    final: tuple[str, ...] = ()
+    more = True
+    while more:
+        with database.write() as session:
+            ended = revoke_waiting_children(session, parent_id, cancelled_by(by), most=CHILDREN_AT_ONCE)
+        due, final, more = due + ended.due, final + ended.final, bool(ended)
     with database.read() as session:
-        children = session.scalars(
-            select(tasks.c.id).where(
-                tasks.c.parent_id == parent_id, or_(WAITING, STARTED & tasks.c.cancel_requested_at.is_(None))
-            )
+        running = session.scalars(
+            select(tasks.c.id).where(tasks.c.parent_id == parent_id, STARTED, tasks.c.cancel_requested_at.is_(None))
         ).all()
-    return [request_cancel(database, child, by=by) for child in children]
+    for child in running:
+        outcome = request_cancel(database, child, by=by)
+        due, final = due + outcome.due, final + outcome.final
+    return due, final
 
 
-def _mark(session: Session, task_id: str, by: str) -> CancelOutcome | None:
-    """One row's cancel, inside the caller's transaction; None when there is no such row."""
-    row = session.execute(select(tasks.c.state).where(tasks.c.id == task_id).with_for_update()).first()
+def _mark(session: Session, task_id: str, by: str) -> tuple[CancelOutcome, bool] | None:
+    """One row's cancel, inside the caller's transaction, and whether it waits for children; None without such a row."""
+    row = session.execute(
+        select(tasks.c.state, tasks.c.children_open).where(tasks.c.id == task_id).with_for_update()
+    ).first()
     if row is None:
         return None
     values = cancelled_by(by)
     revoked = finalise(session, and_(tasks.c.id == task_id, WAITING), State.REVOKED, values)
     if revoked:
-        return CancelOutcome(State.REVOKED, revoked=True, due=revoked.due, final=revoked.final)
+        return CancelOutcome(State.REVOKED, revoked=True, due=revoked.due, final=revoked.final), False
     asked = session.execute(
         update(tasks)
         .where(tasks.c.id == task_id, STARTED)
         .values(cancel_requested_at=first_request(), **values)
         .returning(tasks.c.id)
     ).first()
-    return CancelOutcome(State(row.state), requested=asked is not None)
+    return CancelOutcome(State(row.state), requested=asked is not None), row.children_open is not None

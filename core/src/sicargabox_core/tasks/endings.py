@@ -7,7 +7,7 @@ two transactions cannot wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +64,27 @@ def finalise(session: Session, guard: ColumnElement[bool], state: State, values:
     if row.exclusive_key is not None:
         due += _release_follow_ups(session, row.id, row.exclusive_key)
     if row.parent_id is not None:
-        above = _count_down(session, row.parent_id, failed=state is not State.SUCCESS)
+        above = _count_down(session, row.parent_id, ended=1, failed=int(state is not State.SUCCESS))
         due, final = due + above.due, final + above.final
     return Transition(True, state, due, final)
+
+
+def revoke_waiting_children(session: Session, parent_id: str, values: Mapping[str, Any], *, most: int) -> Transition:
+    """Ends up to ``most`` waiting children of a parent as REVOKED; refused when it has none.
+
+    All at once, since they can have nothing below them, and one by one a thousand take four seconds. Children that
+    another process has in hand are left: it claims or ends them.
+    """
+    ids: Sequence[str] = session.scalars(
+        select(tasks.c.id).where(tasks.c.parent_id == parent_id, WAITING).limit(most).with_for_update(skip_locked=True)
+    ).all()
+    if not ids:
+        return REFUSED
+    session.execute(
+        update(tasks).where(tasks.c.id.in_(ids)).values(state=State.REVOKED, finished_at=db_now(), **values)
+    )
+    above = _count_down(session, parent_id, ended=len(ids), failed=len(ids))
+    return Transition(True, State.REVOKED, above.due, (*ids, *above.final))
 
 
 def success_columns(result: dict[str, Any]) -> dict[str, Any]:
@@ -104,13 +122,13 @@ def _release_follow_ups(session: Session, task_id: str, exclusive_key: str) -> t
     return tuple(rows.scalars())
 
 
-def _count_down(session: Session, parent_id: str, *, failed: bool) -> Transition:
+def _count_down(session: Session, parent_id: str, *, ended: int, failed: int) -> Transition:
     parent = session.execute(
         update(tasks)
         .where(tasks.c.id == parent_id, STARTED, tasks.c.children_open > 0)
         .values(
-            children_open=tasks.c.children_open - 1,
-            children_failed=tasks.c.children_failed + (1 if failed else 0),
+            children_open=tasks.c.children_open - ended,
+            children_failed=tasks.c.children_failed + failed,
         )
         .returning(tasks.c.children_open, tasks.c.children_total, tasks.c.cancel_requested_at, tasks.c.result)
     ).first()

@@ -92,14 +92,14 @@ class Reconciler:
         broker_view: BrokerView,
         publisher: HintPublisher,
         *,
-        ended: Callable[[Sequence[str]], None] = lambda _ids: None,
+        changed: Callable[[Sequence[str]], None] = lambda _ids: None,
     ) -> None:
-        """``ended`` is told the ids that became final here, after the commit, so that copies can follow."""
+        """``changed`` is told the ids whose state changed here, after the commit, so that copies can follow."""
         self._database = database
         self._settings = settings
         self._broker = broker_view
         self._publisher = publisher
-        self._ended = ended
+        self._changed = changed
 
     def run_once(self) -> Pass:
         """One pass: work in proportion to the rows that need it, at most 500 of each kind.
@@ -140,20 +140,19 @@ class Reconciler:
             done.expired += transition.state is State.RETRY
             done.failed += transition.state is State.FAILURE
             done.revoked += transition.state is State.REVOKED
-        if transition.final:
-            self._ended(transition.final)
+            self._changed(tuple(dict.fromkeys((task_id, *transition.final))))
         return transition.due
 
-    def _cancel_below(self, parent_id: str, done: Pass) -> list[str]:
+    def _cancel_below(self, parent_id: str, done: Pass) -> tuple[str, ...]:
         try:
-            children = cancel_children(self._database, parent_id, by=f"task {parent_id}")
+            due, final = cancel_children(self._database, parent_id, by=f"task {parent_id}")
         except DBAPIError as error:
             _leave(parent_id, error)
-            return []
-        done.revoked += sum(child.revoked for child in children)
-        if ended := [task_id for child in children for task_id in child.final]:
-            self._ended(ended)
-        return [task_id for child in children for task_id in child.due]
+            return ()
+        done.revoked += len(final)
+        if final:
+            self._changed(final)
+        return due
 
     # --- messages ----------------------------------------------------------------------------------------------------
     def _publish_due(self, stamped: list[str], done: Pass) -> None:

@@ -11,7 +11,7 @@ another has redone the task (seen); so each entry begins with its place in the o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,12 @@ import structlog
 from redis.exceptions import RedisError
 
 from sicargabox_core.redis_server import Db, connect
+from sicargabox_core.tasks import views
 from sicargabox_core.tasks.breaker import Breaker
 from sicargabox_core.tasks.contracts import FINAL_STATES, State
 
 if TYPE_CHECKING:
+    from sicargabox_core.db import Database
     from sicargabox_core.settings import Settings
     from sicargabox_core.tasks.views import TaskView
 
@@ -31,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 KEY_PREFIX = "celery-task-meta-"
 PROGRESS = "PROGRESS"
+# Rows read at a time where many have changed, as when a parent is cancelled with all its children.
+_COPIED_AT_ONCE = 200
 # The longest a caller waits for Redis here: a pulse between heartbeats, a page's look at fresher progress.
 TIMEOUT_SECONDS = 0.5
 
@@ -76,6 +80,14 @@ class ResultEntries:
             # Thousands of chunks would fill the budget with entries nobody asks for; their parent sums them up.
             return True
         return self._store(task.id, task.attempt, _meta(task))
+
+    def copy(self, database: Database, ids: Sequence[str]) -> None:
+        """Writes the entries of these rows as they are now. Raises what the database raises."""
+        for start in range(0, len(ids), _COPIED_AT_ONCE):
+            with database.read() as session:
+                found = views.found(session, ids[start : start + _COPIED_AT_ONCE])
+            for task in found:
+                self.write(task)
 
     def started(self, task_id: str, *, worker: str, attempt: int) -> bool:
         """Says that an attempt has begun."""

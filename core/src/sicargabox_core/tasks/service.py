@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sicargabox_core.errors import TaskFailed, Unavailable
@@ -119,17 +119,14 @@ class TaskService:
         typed: Payload = spec.result.model_validate(task.result)
         return typed
 
-    def _tell(self, due: Iterable[str], final: Iterable[str]) -> None:
-        due = list(due)
+    def _tell(self, due: Sequence[str], final: Sequence[str]) -> None:
         if due:
             with self._database.read() as session:
                 hints = store.hints(session, due)
             self._publisher.publish(hints)
-        if self._results is not None:
-            for task_id in final:
-                with self._database.read() as session:
-                    task = store.get(session, task_id)
-                self._publisher.defer(functools.partial(self._results.write, task))
+        if self._results is not None and final:
+            # Read in the background too: with a parent thousands of children may have ended.
+            self._publisher.defer(functools.partial(self._results.copy, self._database, final))
 
 
 def with_live_progress(task: store.TaskView, live: LiveProgress | None) -> store.TaskView:

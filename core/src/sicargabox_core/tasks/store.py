@@ -26,7 +26,7 @@ from sicargabox_core.tasks.parents import Child
 from sicargabox_core.tasks.repetition import retry
 from sicargabox_core.tasks.retention import delete_finished
 from sicargabox_core.tasks.submission import Submission, bump_counter, counter, submit
-from sicargabox_core.tasks.views import Hint, Page, TaskView, get, hints, list_tasks, traceback_of
+from sicargabox_core.tasks.views import Hint, Page, TaskView, found, get, hints, list_tasks, traceback_of
 
 __all__ = [
     "REFUSED",
@@ -47,6 +47,7 @@ __all__ = [
     "described",
     "fail",
     "finish_success",
+    "found",
     "get",
     "heartbeat",
     "hints",

@@ -121,6 +121,12 @@ def get(session: Session, task_id: str) -> TaskView:
     return views_of(session, [row])[0]
 
 
+def found(session: Session, ids: Sequence[str]) -> tuple[TaskView, ...]:
+    """The tasks of ``ids`` that there are; nothing is said of what is not, or is not an id."""
+    rows = session.execute(select(*PUBLIC).where(tasks.c.id.in_([one for one in ids if can_be_an_id(one)]))).all()
+    return views_of(session, rows)
+
+
 def traceback_of(session: Session, task_id: str) -> str | None:
     """The traceback of the last error, for the people who run the system."""
     return session.execute(select(tasks.c.traceback).where(tasks.c.id == task_id)).scalar()

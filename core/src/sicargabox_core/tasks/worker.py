@@ -29,7 +29,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sicargabox_core import observability
 from sicargabox_core.db import Database
-from sicargabox_core.errors import NotFound, TaskFailed, Unavailable
+from sicargabox_core.errors import TaskFailed, Unavailable
 from sicargabox_core.settings import Settings, load_settings
 from sicargabox_core.tasks import control, store, views
 from sicargabox_core.tasks.broker import make_celery
@@ -114,13 +114,7 @@ class WorkerRuntime:
 
     def announce(self, changed: Sequence[str]) -> None:
         """Writes the result entries of rows that a committed transaction changed."""
-        for task_id in changed:
-            try:
-                with self.database.read() as session:
-                    task = views.get(session, task_id)
-            except NotFound:
-                continue  # a message somebody made up, or a row that retention has deleted
-            self.results.write(task)
+        self.results.copy(self.database, changed)
 
     def after(self, task_id: str, transition: store.Transition) -> None:
         """What follows a committed transition outside SQL; best effort, since SQL already has it."""
