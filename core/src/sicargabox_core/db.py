@@ -27,11 +27,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
-    ColumnElement,
     Dialect,
     Engine,
     MetaData,
     Numeric,
+    SQLColumnExpression,
     String,
     Table,
     create_engine,
@@ -123,7 +123,7 @@ class db_now(FunctionElement[datetime]):  # noqa: N801  # reads as the SQL funct
     inherit_cache = True
     name = "db_now"
 
-    def __init__(self, offset: float | ColumnElement[Any] = 0.0) -> None:
+    def __init__(self, offset: float | SQLColumnExpression[Any] = 0.0) -> None:
         super().__init__(offset)
 
 

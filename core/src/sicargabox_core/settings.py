@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, str_strip_whitespace=True)
 
     environment: Literal["development", "production"] = Field(
-        "development", description="`production` refuses the embedded database and Redis, and a generated secret."
+        "development", description="`production` refuses SQLite, the embedded Redis and a generated secret."
     )
     data_dir: Path = Field(Path(".data"), description="Folder of everything embedded mode stores.")
     timezone: str = Field("America/Tegucigalpa", description="IANA zone in which schedules are due and times shown.")
@@ -101,8 +101,10 @@ class Settings(BaseSettings):
                 remedy=f"Set it to at most {self.task_lease_seconds / 2:g}.",
             )
         if self.environment == "production":
-            for name, value in (("DATABASE_URL", self.database_url), ("REDIS_URL", self.redis_url)):
-                if not value:
+            # SQLite is for one machine: several pods on one file of a network share corrupt it.
+            embedded_database = not self.database_url or self.database_url.startswith("sqlite")
+            for name, embedded in (("DATABASE_URL", embedded_database), ("REDIS_URL", not self.redis_url)):
+                if embedded:
                     raise InvalidSetting(
                         "production needs a server of its own, not the embedded one",
                         field=ENV_PREFIX + name,
@@ -158,9 +160,13 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]  # values are validated by pydantic, not by the call
     except ValidationError as error:
         first = error.errors()[0]
-        name = ENV_PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        fields = [str(part) for part in first["loc"]]
+        name = ENV_PREFIX + "_".join(fields).upper()
+        secret = any(
+            Settings.model_fields[field].annotation is SecretStr for field in fields if field in Settings.model_fields
+        )
         raise InvalidSetting(
-            f"{first['msg']} (got {first['input']!r})" if "password" not in name.lower() else first["msg"],
+            first["msg"] if secret else f"{first['msg']} (got {first['input']!r})",
             field=name,
             remedy="Correct or unset it; `sicargabox doctor` lists all settings.",
         ) from error

@@ -1,0 +1,58 @@
+"""Laws of the settings: a wrong one is named with its remedy, and never shows a secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from sicargabox_core.errors import InvalidSetting
+from sicargabox_core.settings import load_settings
+
+PRODUCTION = {
+    "environment": "production",
+    "database_url": "postgresql://db/sicargabox",
+    "redis_url": "redis://redis",
+    "secret_key": "k" * 32,
+}
+
+
+def test_a_wrong_value_names_its_variable_and_the_value() -> None:
+    with pytest.raises(InvalidSetting, match=r"SICARGABOX_PORT: .*99999") as caught:
+        load_settings(port=99999)
+    assert caught.value.remedy
+
+
+def test_a_value_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SICARGABOX_PORT", "8123")
+    assert load_settings().effective_public_url == "http://127.0.0.1:8123"
+
+
+def test_a_lease_shorter_than_two_heartbeats_is_refused() -> None:
+    with pytest.raises(InvalidSetting, match="SICARGABOX_TASK_HEARTBEAT_SECONDS"):
+        load_settings(task_lease_seconds=5, task_heartbeat_seconds=3)
+
+
+def test_production_with_servers_of_its_own_and_a_key_is_taken() -> None:
+    assert load_settings(**PRODUCTION).effective_log_format == "json"
+
+
+@pytest.mark.parametrize(
+    ("missing", "variable"),
+    [
+        ({"database_url": ""}, "SICARGABOX_DATABASE_URL"),
+        ({"database_url": "sqlite:////srv/sicargabox.db"}, "SICARGABOX_DATABASE_URL"),
+        ({"redis_url": ""}, "SICARGABOX_REDIS_URL"),
+        ({"secret_key": ""}, "SICARGABOX_SECRET_KEY"),
+    ],
+)
+def test_production_refuses_what_is_embedded_or_generated(missing: dict[str, str], variable: str) -> None:
+    with pytest.raises(InvalidSetting, match=variable):
+        load_settings(**{**PRODUCTION, **missing})
+
+
+def test_no_secret_is_in_an_error_or_in_the_settings_text() -> None:
+    settings = load_settings(**PRODUCTION, redis_password="hunter22hunter22")
+    assert "hunter22" not in repr(settings)
+    assert "kkkk" not in repr(settings)
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings(redis_password=["hunter22hunter22"])
+    assert "hunter22" not in str(caught.value)
