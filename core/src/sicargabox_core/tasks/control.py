@@ -7,6 +7,7 @@ feeds the children.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -49,14 +50,19 @@ def install(app: Celery, runtime: WorkerRuntime) -> None:
         if how == "Warm":
             _drain(runtime)
 
+    def later(function: Any, *arguments: Any) -> None:
+        # One thread with a bounded queue: ten thousand messages of a newer release come as fast as Redis gives them,
+        # and a thread each ends the worker. What does not fit comes again, since the reconciler publishes it again.
+        runtime.publisher.defer(functools.partial(function, *arguments))
+
     def revoked(request: Any, terminated: bool, expired: bool, **_: Any) -> None:
         # Terminated: a running attempt was killed, which is no cancel; its lease expires and the task runs again.
         if not terminated and not expired:
-            _in_background(_revoke_rows, runtime, [str(request.id)])
+            later(_revoke_rows, runtime, [str(request.id)])
 
     def unknown(id: str, **_: Any) -> None:  # noqa: A002  # the signal's own word
         # Celery has just written FAILURE into the entry of a row that still waits for a worker that knows it.
-        _in_background(runtime.announce, [id])
+        later(runtime.announce, [id])
 
     for event, receiver in (
         (signals.worker_init, before_children),
