@@ -104,6 +104,25 @@ def test_it_sends_again_after_redis_was_restarted(publisher: Publisher, private_
     wait_until(arrived, seconds=20, what="a message arrives")
 
 
+def test_a_full_redis_is_told_from_one_that_takes_messages(publisher: Publisher, private_valkey: ValkeyServer) -> None:
+    publisher.publish([Row("before")])
+    assert publisher.flush()
+    assert not publisher.refusing
+    with private_valkey.client() as client:
+        client.config_set("maxmemory", 1)
+        publisher.publish([Row("too much")])
+        assert publisher.flush()
+        assert publisher.refusing
+        assert client.llen("celery") == 1  # what waits is never evicted
+        client.config_set("maxmemory", 0)
+
+    def taken() -> bool:
+        publisher.publish([Row("after")])
+        return publisher.flush() and not publisher.refusing
+
+    wait_until(taken, seconds=20, what="messages are taken again")
+
+
 def test_the_first_message_after_a_restart_is_not_lost_to_the_old_connection(
     publisher: Publisher, private_valkey: ValkeyServer
 ) -> None:

@@ -195,12 +195,29 @@ def test_with_redis_away_leases_and_cancels_are_still_dealt_with_and_nothing_is_
     assert world.broker.take() == [expired.id]
 
 
+def test_a_full_redis_is_tried_with_one_row_a_queue_and_given_all_when_it_has_room(world: World) -> None:
+    ids = [world.submitted() for _ in range(5)]
+    for task in ids:
+        world.lose_message(task)
+    new = [world.submitted() for _ in range(5)]
+    for task in new:
+        world.change(task, published_at=None)
+    world.broker.refusing = True
+    for _ in range(2):
+        assert world.pass_once() == Pass(published=1, republished=1)
+    world.broker.take()
+    world.broker.refusing = False
+    assert world.pass_once() == Pass(published=3, republished=3)
+
+
 def test_rows_are_stamped_and_committed_before_they_are_published(world: World) -> None:
     task = world.submitted()
     world.lose_message(task)
     seen = []
 
     class Look:
+        refusing = False
+
         def publish(self, hints: object, /) -> None:
             # Another connection sees the stamp and can lock the row: nothing is held while Redis is told.
             with world.database.write() as session:

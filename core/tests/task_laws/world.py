@@ -59,10 +59,11 @@ T = TypeVar("T")
 
 @dataclass
 class Broker:
-    """A broker as the reconciler sees it: what is oldest in each queue, or away; and what it was given."""
+    """A broker as the reconciler sees it: what is oldest in each queue, away or full; and what it was given."""
 
     oldest: OldestMessage = EMPTY
     away: bool = False
+    refusing: bool = False
     asked: list[str] = field(default_factory=list)
     given: list[store.Hint] = field(default_factory=list)
 

@@ -96,6 +96,11 @@ class Publisher:
         except queue.Full:
             observability.PUBLISHED.labels("dropped").inc()
 
+    @property
+    def refusing(self) -> bool:
+        """Whether Redis took no message at the last try: it is away, full or a replica now."""
+        return self._breaker.is_open
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Waits until everything asked for so far was tried; false when ``timeout`` seconds were not enough."""
         done = threading.Event()

@@ -21,7 +21,7 @@ from functools import cache, partial
 from typing import Any, Final, Literal, Protocol
 
 import structlog
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import Integer, Select, bindparam, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -64,6 +64,11 @@ class BrokerView(Protocol):
 
 class HintPublisher(Protocol):
     """Where messages go; must not block, and may lose what it is given."""
+
+    @property
+    def refusing(self) -> bool:
+        """Whether the last message was not taken: Redis is full, read-only or about to be away."""
+        ...
 
     def publish(self, tasks: Sequence[Hint], /) -> None:
         """Asks for a message per task."""
@@ -168,9 +173,12 @@ class Reconciler:
             log.debug("the broker is away", error=str(error))
             done.broker_away = True
             return
+        # A Redis that answers and takes nothing, since it is full, is tried with one row a queue: all the others would
+        # be stamped again and again, and wait for up to five minutes after it has room.
+        most = 1 if self._publisher.refusing else BATCH
         with self._database.read() as session:
-            new = [look for look in map(_Look.never_published, Queue) if look.ids(session)]
-            looks = [_Look.lost(queue, stamp) for queue, stamp in oldest.items() if stamp is not None]
+            new = [look for queue in Queue if (look := _Look.never_published(queue, most)).ids(session)]
+            looks = [_Look.lost(queue, stamp, most) for queue, stamp in oldest.items() if stamp is not None]
             lost = [look for look in looks if look.ids(session)]
         done.published += sum(map(self._offer, new))
         done.republished += sum(map(self._offer, lost))
@@ -236,7 +244,7 @@ def cancelled_parents() -> Select[str]:
 
 @cache
 def never_published(queue: Queue, *, lock: bool) -> Select[str]:
-    """Due rows without a message."""
+    """Due rows without a message; the statement takes ``most``."""
     statement = _due(queue).where(tasks.c.published_at.is_(None)).order_by(tasks.c.published_at, tasks.c.run_at)
     return statement.with_for_update(skip_locked=True) if lock else statement
 
@@ -245,7 +253,7 @@ def never_published(queue: Queue, *, lock: bool) -> Select[str]:
 def lost_messages(queue: Queue, *, empty: bool, lock: bool) -> Select[str]:
     """Due rows whose message cannot be in the broker any more, and whose back-off since it was sent is over.
 
-    Unless the broker is ``empty``, the statement takes ``before``: what was stamped earlier is gone.
+    The statement takes ``most`` and, unless the broker is ``empty``, ``before``: what was stamped earlier is gone.
     """
     before = at(-SLACK_SECONDS) if empty else bindparam("before", type_=tasks.c.published_at.type)
     waited = tasks.c.published_at <= db_now(-resend_delay(tasks.c.publish_count))
@@ -257,7 +265,7 @@ def _due(queue: Queue) -> Select[str]:
     return (
         select(tasks.c.id)
         .where(tasks.c.queue == queue.value, WAITING, tasks.c.waits_for.is_(None), tasks.c.run_at <= now())
-        .limit(BATCH)
+        .limit(bindparam("most", type_=Integer()))
     )
 
 
@@ -269,15 +277,15 @@ class _Look:
     parameters: dict[str, Any]
 
     @classmethod
-    def never_published(cls, queue: Queue) -> _Look:
-        return cls(partial(never_published, queue), {})
+    def never_published(cls, queue: Queue, most: int) -> _Look:
+        return cls(partial(never_published, queue), {"most": most})
 
     @classmethod
-    def lost(cls, queue: Queue, oldest: datetime | Literal[_Empty.EMPTY]) -> _Look:
+    def lost(cls, queue: Queue, oldest: datetime | Literal[_Empty.EMPTY], most: int) -> _Look:
         if oldest is EMPTY:
-            return cls(partial(lost_messages, queue, empty=True), {})
+            return cls(partial(lost_messages, queue, empty=True), {"most": most})
         before = oldest - timedelta(seconds=SLACK_SECONDS)
-        return cls(partial(lost_messages, queue, empty=False), {"before": before})
+        return cls(partial(lost_messages, queue, empty=False), {"most": most, "before": before})
 
     def ids(self, session: Session, *, lock: bool = False) -> Sequence[str]:
         return session.scalars(self.statement(lock=lock), self.parameters).all()
