@@ -48,6 +48,10 @@ Handler = Callable[[P, TaskContext], R]
 # Second line behind the pulse, for code that never lets another thread run: the worker's parent kills the child.
 HARD_LIMIT_MARGIN_SECONDS = 15.0
 FINISH_RETRY_SECONDS = 0.25
+CLAIM_PAUSE_SECONDS = 0.5
+# As long as a restart of PostgreSQL takes; a child that waits longer is better free to be stopped.
+CLAIM_RETRY_SECONDS = 30.0
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 GIVE_BACK_SECONDS = 5.0
 
 
@@ -175,15 +179,7 @@ def handles(app: Celery, spec: TaskSpec[P, R]) -> Callable[[Handler[P, R]], Hand
 
 def _run(runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], task_id: str) -> dict[str, Any] | None:
     """Runs one message to its end. Raises what Celery's events should show; never what would stop the worker."""
-    claimed_at = time.monotonic()
-    claim = store.claim(
-        runtime.database,
-        task_id,
-        worker=runtime.worker,
-        lease_seconds=runtime.settings.task_lease_seconds,
-        known=runtime.specs,
-        ended=lambda transition: runtime.after(task_id, transition),
-    )
+    claimed_at, claim = _claim(runtime, task_id)
     if claim is None:
         observability.TASK_DUPLICATES.labels(spec.queue.value).inc()
         raise Ignore
@@ -203,6 +199,31 @@ def _run(runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], 
     if ended.outcome in (State.REVOKED, "FENCED"):
         raise Ignore
     return ended.result
+
+
+def _claim(runtime: WorkerRuntime, task_id: str) -> tuple[float, store.Claim | None]:
+    """The claim and ``time.monotonic()`` from before it; tries again for a while when the database is away or busy.
+
+    Without that, children would take and drop every message of a queue within seconds, each as an error, and the
+    reconciler would have to send all of them again.
+    """
+    give_up = time.monotonic() + CLAIM_RETRY_SECONDS
+    while True:
+        asked_at = time.monotonic()
+        try:
+            return asked_at, store.claim(
+                runtime.database,
+                task_id,
+                worker=runtime.worker,
+                lease_seconds=runtime.settings.task_lease_seconds,
+                known=runtime.specs,
+                ended=lambda transition: runtime.after(task_id, transition),
+            )
+        except DATABASE_AWAY as error:
+            if time.monotonic() + CLAIM_PAUSE_SECONDS >= give_up:
+                raise
+            log.warning("a task could not be claimed yet", task_id=task_id, error=str(error))
+            time.sleep(CLAIM_PAUSE_SECONDS)
 
 
 def _request(claim: store.Claim) -> dict[str, str]:
@@ -264,6 +285,8 @@ def _finish(
     transition, failure = _commit_while_held(runtime, context, claim, held_until, result, failure)
     if not transition:
         log.warning("the end of an attempt that lost its row was dropped", attempt=claim.attempt)
+        # Or it was committed and only the answer got lost: the rows know, and their entries are written from them.
+        runtime.after(claim.id, store.Transition(False, final=(claim.parent_id,) if claim.parent_id else ()))
         return _Ended("FENCED")
     runtime.after(claim.id, transition)
     state = transition.state or State.SUCCESS
@@ -290,7 +313,7 @@ def _commit_while_held(
     while True:
         try:
             return _commit(runtime, context, claim, result, failure), failure
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
+        except DATABASE_AWAY as error:
             if time.monotonic() + FINISH_RETRY_SECONDS >= held_until:
                 raise
             log.warning("the end could not be committed yet", error=str(error))
