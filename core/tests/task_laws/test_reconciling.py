@@ -271,6 +271,21 @@ def test_a_row_that_cannot_be_dealt_with_does_not_stop_the_others(
     assert [world.view(task.id).state for task in (bad, good)] == [State.STARTED, State.RETRY]
 
 
+def test_leases_that_ended_while_the_database_was_away_may_be_renewed_first(world: World) -> None:
+    alive, dead = world.running(), world.running()
+    world.pass_once()
+    world.passed += 60
+    world.expire(alive.id)
+    world.expire(dead.id)
+    assert world.pass_once() == Pass()
+    assert world.beat(alive).alive
+    world.passed += world.settings.task_heartbeat_seconds
+    assert world.pass_once() == Pass()
+    world.passed += world.settings.task_heartbeat_seconds
+    assert world.pass_once() == Pass(expired=1, published=1)
+    assert [world.view(task.id).failures for task in (alive, dead)] == [0, 1]
+
+
 def test_a_database_that_is_away_stops_the_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = world.running()
     world.expire(claim.id)

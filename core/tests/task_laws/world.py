@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -90,11 +91,19 @@ class World:
         self.database = database
         self.broker = Broker()
         self.changed: list[str] = []
+        self.passed = 0.0
         self.settings = Settings()
         self.reconciler = self.another_reconciler()
 
     def another_reconciler(self) -> Reconciler:
-        return Reconciler(self.database, self.settings, self.broker, self.broker, changed=self.changed.extend)
+        return Reconciler(
+            self.database,
+            self.settings,
+            self.broker,
+            self.broker,
+            changed=self.changed.extend,
+            clock=lambda: time.monotonic() + self.passed,
+        )
 
     # --- what people and workers do ----------------------------------------------------------------------------------
     def submit(self, spec: TaskSpec[Any, Any] = PLAIN, *, by: str = "user:ana", **more: Any) -> store.Submission:

@@ -13,6 +13,7 @@ transaction, and when it is away the rest of the pass is done all the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -98,6 +99,7 @@ class Reconciler:
         publisher: HintPublisher,
         *,
         changed: Callable[[Sequence[str]], None] = lambda _ids: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``changed`` is told the ids whose state changed here, after the commit, so that copies can follow."""
         self._database = database
@@ -105,6 +107,8 @@ class Reconciler:
         self._broker = broker_view
         self._publisher = publisher
         self._changed = changed
+        self._clock = clock
+        self._seen = self._leases_count_from = clock()
 
     def run_once(self) -> Pass:
         """One pass: work in proportion to the rows that need it, at most 500 of each kind.
@@ -118,7 +122,7 @@ class Reconciler:
             expired = session.scalars(expired_leases()).all()
             overdue = session.scalars(overdue_cancels(grace)).all()
             parents = session.scalars(cancelled_parents()).all()
-        for task_id in expired:
+        for task_id in expired if self._leases_count() else ():
             due += self._apply(task_id, expire_lease, done)
         for task_id in overdue:
             due += self._apply(task_id, partial(end_cancelled, grace_seconds=grace), done)
@@ -128,7 +132,19 @@ class Reconciler:
         for action in ("expired", "failed", "revoked", "republished"):
             if count := getattr(done, action):
                 observability.RECONCILED.labels(action).inc(count)
+        self._seen = self._clock()
         return done
+
+    def _leases_count(self) -> bool:
+        """False for two heartbeats after the database was away for so long that leases ended without a fault of theirs.
+
+        No worker could renew one meanwhile; those that live do it now, and only the others' tasks are taken from them.
+        """
+        settings, now = self._settings, self._clock()
+        if now - self._seen > settings.task_lease_seconds / 2 + 2 * settings.reconcile_interval_seconds:
+            self._leases_count_from = now + 2 * settings.task_heartbeat_seconds
+        self._seen = now
+        return now >= self._leases_count_from
 
     # --- transitions -------------------------------------------------------------------------------------------------
     def _apply(self, task_id: str, change: Callable[[Session, str], Transition], done: Pass) -> tuple[str, ...]:
