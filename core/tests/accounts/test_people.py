@@ -68,6 +68,18 @@ def test_a_locked_account_is_out_at_once_and_cannot_sign_in(database: Database) 
         sign_in(database)
 
 
+def test_an_unlocked_account_signs_in_with_its_old_password_and_its_old_sessions_stay_ended(database: Database) -> None:
+    add(database)
+    token, _ = sign_in(database)
+    with database.write() as session:
+        users.disable_user(session, "ana", by="cli")
+        users.enable_user(session, "ana", by="cli")
+    assert who(database, token) is None
+    assert who(database, sign_in(database)[0]) is not None
+    with database.write() as session, pytest.raises(Conflict, match="not disabled"):
+        users.enable_user(session, "ana", by="cli")
+
+
 def test_a_new_password_ends_every_session(database: Database) -> None:
     add(database)
     token, _ = sign_in(database)
@@ -219,9 +231,12 @@ def test_every_change_leaves_a_trail_without_secrets(database: Database) -> None
         users.set_role(session, "bea", Role.REVIEWER, by="user:ana")
         users.set_password(session, "bea", "another long one", by="user:ana")
         users.disable_user(session, "bea", by="user:ana")
+        users.enable_user(session, "bea", by="user:ana")
     with database.read() as session:
         trail = session.scalars(select(AuditEntry).where(AuditEntry.object_id == "bea").order_by(AuditEntry.id)).all()
-        assert [entry.action for entry in trail] == ["user.create", "user.role", "user.password", "user.disable"]
+        made, *changed = (entry.action for entry in trail)
+        assert made == "user.create"
+        assert changed == ["user.role", "user.password", "user.disable", "user.enable"]
         assert (trail[1].before, trail[1].after) == ({"role": "operator"}, {"role": "reviewer"})
         everything = "".join(f"{entry.before}{entry.after}" for entry in trail)
         assert "another long one" not in everything

@@ -247,6 +247,8 @@ def test_role_password_and_lock_of_a_user_change(line: CommandLine) -> None:
     users = {user["username"]: user for user in line.json("users", "list")}
     assert users["ana"]["disabled_at"] is not None
     assert users["bea"]["disabled_at"] is None
+    assert line.json("users", "enable", "ana") == {"username": "ana", "disabled": False}
+    assert {user["username"]: user["disabled_at"] for user in line.json("users", "list")}["ana"] is None
     assert line.run("users", "role", "ana", "emperor").exit_code == 2
 
 

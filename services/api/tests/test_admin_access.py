@@ -44,6 +44,7 @@ ROW_ACTIONS = {
     ("users", "password"): ADMINS,
     ("users", "sign_out"): ADMINS,
     ("users", "disable"): ADMINS,
+    ("users", "enable"): ADMINS,
     ("tokens", "revoke"): ADMINS,
 }
 REFUSED = "Su rol no permite"

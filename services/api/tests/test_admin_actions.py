@@ -198,7 +198,11 @@ def test_users_are_made_changed_and_locked_and_the_last_administrator_stays(
         changed = session.get_one(User, ana.id)
         assert (changed.role, changed.disabled_at is not None) == ("reviewer", True)
         assert verify_password(changed.password_hash, "otra-clave-larga")
-    for action in ("user.create", "user.role", "user.password", "user.sign_out", "user.disable"):
+    assert row_action("enable", ana.id).status_code == 200
+    assert row_action("enable", ana.id).status_code == 400
+    with site.database.read() as session:
+        assert session.get_one(User, ana.id).disabled_at is None
+    for action in ("user.create", "user.role", "user.password", "user.sign_out", "user.disable", "user.enable"):
         assert trail(site, action)[-1].actor == "user:jefa", action
     for page in ("users/list", f"users/detail?pk={ana.id}", "audit/list"):
         text = chief.get(f"/admin/{page}").text

@@ -112,6 +112,16 @@ def disable_user(session: Session, username: str, *, by: str) -> None:
     audit.record(session, actor=by, action="user.disable", object_type="user", object_id=user.username)
 
 
+def enable_user(session: Session, username: str, *, by: str) -> None:
+    """Unlocks an account; its password and role are those it had. Raises ``Conflict`` for one that is not locked."""
+    user = find_user(session, username)
+    if user.disabled_at is None:
+        raise Conflict(f"{user.username} is not disabled", field="disabled_at", remedy="There is nothing to do.")
+    user.disabled_at = None
+    user.updated_at = db_now()
+    audit.record(session, actor=by, action="user.enable", object_type="user", object_id=user.username)
+
+
 def end_sessions(session: Session, user_id: int) -> int:
     """Signs a user out everywhere; returns how many sessions ended."""
     return len(

@@ -122,6 +122,20 @@ def disable_user(ctx: typer.Context, name: Name, json: Json = False) -> None:
     _tell(json, {"username": name, "disabled": True}, f"{name} may not sign in any more.")
 
 
+@users.command("enable")
+def enable_user(ctx: typer.Context, name: Name, json: Json = False) -> None:
+    """Unlock an account that was disabled; its password and role are the old ones.
+
+    Example: sicargabox users enable ana
+    """
+    from sicargabox_core.accounts import users as accounts
+
+    here = invocation(ctx)
+    with here.database.write() as session:
+        accounts.enable_user(session, name, by=here.principal)
+    _tell(json, {"username": name, "disabled": False}, f"{name} may sign in again.")
+
+
 @tokens.command("create")
 def create_token(
     ctx: typer.Context,

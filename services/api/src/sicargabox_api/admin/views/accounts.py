@@ -90,8 +90,8 @@ class Users(SafeModelView):
     search_columns = ("username",)
     actions: Sequence[str] = []
     row_actions_display_type = RowActionsDisplayType.KEBAB
-    row_actions: Sequence[str] = ["role", "password", "sign_out", "disable"]
-    action_roles = dict.fromkeys(("role", "password", "sign_out", "disable"), Role.ADMIN)
+    row_actions: Sequence[str] = ["role", "password", "sign_out", "disable", "enable"]
+    action_roles = dict.fromkeys(("role", "password", "sign_out", "disable", "enable"), Role.ADMIN)
     fields: Sequence[Any] = [
         LinkField("username", label=_("User name"), required=True),
         PasswordField("password", label=_("Password"), required=True, searchable=False, orderable=False),
@@ -183,9 +183,21 @@ class Users(SafeModelView):
         by = actor(request)
         await self._change(request, pk, lambda session, name: users.disable_user(session, name, by=by))
 
+    @row_action(
+        name="enable",
+        text=_("Enable"),
+        confirmation=_("The user can sign in again, with the same password and role."),
+        submit_btn_text=_("Enable"),
+    )
+    async def enable(self, request: Request, pk: Any) -> None:
+        """Unlocks the account."""
+        by = actor(request)
+        await self._change(request, pk, lambda session, name: users.enable_user(session, name, by=by))
+
     async def is_row_action_allowed_for_obj(self, request: Request, name: str, obj: Any) -> bool:
-        """A locked account is not locked again."""
-        if name == "disable" and obj.disabled_at is not None:
+        """What is locked is unlocked, what is not is locked."""
+        locked = obj.disabled_at is not None
+        if (name == "disable" and locked) or (name == "enable" and not locked):
             return False
         return await self.is_row_action_allowed(request, name)
 
