@@ -57,6 +57,16 @@ def test_a_taken_port_names_its_variable_and_a_free_one(settings: Settings, take
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("redis_url", "http://redis"), ("redis_url", "redis://h/1"), ("search_url", "http://search")]
+)
+def test_an_address_that_no_process_could_use_is_refused_before_any_starts(
+    settings: Settings, name: str, value: str
+) -> None:
+    with pytest.raises(InvalidSetting, match=f"SICARGABOX_{name.upper()}: "):
+        preflight.check(_changed(settings, **{name: value}))
+
+
 def test_two_processes_may_not_share_a_port(settings: Settings) -> None:
     with pytest.raises(InvalidSetting, match="is also SICARGABOX_PORT"):
         preflight.check(_changed(settings, admin_port=settings.port))

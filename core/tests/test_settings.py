@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sicargabox_core.errors import InvalidSetting
-from sicargabox_core.settings import load_settings
+from sicargabox_core.settings import load_settings, misspelt
 
 PRODUCTION = {
     "environment": "production",
@@ -42,11 +42,44 @@ def test_production_with_servers_of_its_own_and_a_key_is_taken() -> None:
         ({"database_url": "sqlite:////srv/sicargabox.db"}, "SICARGABOX_DATABASE_URL"),
         ({"redis_url": ""}, "SICARGABOX_REDIS_URL"),
         ({"secret_key": ""}, "SICARGABOX_SECRET_KEY"),
+        ({"secret_key": "k" * 31}, "SICARGABOX_SECRET_KEY"),
     ],
 )
 def test_production_refuses_what_is_embedded_or_generated(missing: dict[str, str], variable: str) -> None:
     with pytest.raises(InvalidSetting, match=variable):
         load_settings(**{**PRODUCTION, **missing})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timezone", "Mars/Olympus"),
+        ("timezone", ""),
+        ("timezone", "/etc/passwd"),
+        ("rate_limit_public", "lots"),
+        ("rate_limit_choices", "0/minute"),
+        ("rate_limit_staff", "1200"),
+        ("public_url", "sicargabox.example"),
+        ("admin_url", "ftp://sicargabox.example"),
+        ("trusted_proxies", "127.0.0.1,proxy"),
+        ("trusted_proxies", "10.0.0.7/8"),
+    ],
+)
+def test_a_value_of_the_wrong_form_is_refused_by_every_process_and_not_met_later(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"SICARGABOX_{name.upper()}: ") as caught:
+        load_settings(**{name: value})
+    assert caught.value.remedy
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", "*", "127.0.0.1", "10.0.0.0/8, ::1"])
+def test_proxies_are_addresses_networks_everyone_or_nobody(value: str) -> None:
+    assert load_settings(trusted_proxies=value).trusted_proxies == value
+
+
+def test_a_misspelt_variable_is_found_with_the_one_it_may_mean() -> None:
+    names = ["PATH", "SICARGABOX_PORT", "SICARGABOX_PROT", "SICARGABOX_COLOUR", "SICARGABOX_TEST_TARIFF_CSV"]
+    assert misspelt(names) == {"SICARGABOX_COLOUR": None, "SICARGABOX_PROT": "SICARGABOX_PORT"}
 
 
 def test_no_secret_is_in_an_error_or_in_the_settings_text() -> None:

@@ -129,10 +129,11 @@ def test_a_second_command_in_the_same_folder_is_told_who_is_there(product: Produ
     assert answer.stderr.count("\n") == 1
 
 
-def test_a_taken_port_is_one_line_and_exit_code_two(product: Product) -> None:
+def test_a_taken_port_is_one_line_and_exit_code_two_and_a_misspelt_variable_is_told(product: Product) -> None:
     other = str(product.folders.data.with_name("other"))
-    answer = product.command("run", DATA_DIR=other)
+    answer = product.command("run", DATA_DIR=other, PROT="1")
     assert answer.returncode == 2
+    assert answer.stdout == "SICARGABOX_PROT is no setting and has no effect; did you mean SICARGABOX_PORT?\n"
     assert answer.stderr.startswith(f"Error: SICARGABOX_PORT: port {product.ports['PORT']} is taken")
     assert answer.stderr.count("\n") == 1
 

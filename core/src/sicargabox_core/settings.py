@@ -6,8 +6,13 @@ it takes a ``Settings``. A wrong or contradictory value raises ``InvalidSetting`
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Iterable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,6 +20,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sicargabox_core.errors import InvalidSetting
 
 ENV_PREFIX = "SICARGABOX_"
+# Read by the test suite, not by the product.
+_OF_TESTS = (f"{ENV_PREFIX}TEST_", f"{ENV_PREFIX}REQUIRE_")
+_RATE_LIMIT = re.compile(r"[1-9]\d*/(second|minute|hour|day)")
+_LEAST_SECRET_KEY = 32
 
 
 class Settings(BaseSettings):
@@ -110,13 +119,53 @@ class Settings(BaseSettings):
                         field=ENV_PREFIX + name,
                         remedy="Set its address.",
                     )
-            if not self.secret_key.get_secret_value():
+            if len(self.secret_key.get_secret_value()) < _LEAST_SECRET_KEY:
                 raise InvalidSetting(
-                    "production needs a key that all replicas share",
+                    "production needs a key that all replicas share and nobody guesses",
                     field=f"{ENV_PREFIX}SECRET_KEY",
-                    remedy="Set at least 32 random characters.",
+                    remedy=f"Set at least {_LEAST_SECRET_KEY} random characters.",
                 )
+        self._check_forms()
         return self
+
+    def _check_forms(self) -> None:
+        # Here and not where they are used: the scheduler met a wrong zone at 02:00, the API a wrong limit after
+        # `sicargabox run` had begun to restart it again and again.
+        try:
+            ZoneInfo(self.timezone)
+        except (ValueError, OSError, LookupError) as error:
+            raise InvalidSetting(
+                f"{self.timezone!r} is not a time zone",
+                field=f"{ENV_PREFIX}TIMEZONE",
+                remedy="Use a name like America/Tegucigalpa.",
+            ) from error
+        for name in ("rate_limit_public", "rate_limit_choices", "rate_limit_staff"):
+            text: str = getattr(self, name)
+            if text and not _RATE_LIMIT.fullmatch(text):
+                raise InvalidSetting(
+                    f"{text!r} is not a limit",
+                    field=ENV_PREFIX + name.upper(),
+                    remedy="Write it like 1200/minute (second, minute, hour or day), or leave it empty.",
+                )
+        for name in ("public_url", "admin_url"):
+            address: str = getattr(self, name)
+            if address and not address.startswith(("http://", "https://")):
+                raise InvalidSetting(
+                    f"{address!r} is not an address of a page",
+                    field=ENV_PREFIX + name.upper(),
+                    remedy="Begin it with http:// or https://.",
+                )
+        for proxy in self.trusted_proxies.split(","):
+            if (name := proxy.strip()) not in ("", "*"):
+                try:
+                    ip_network(name)
+                except ValueError as error:
+                    # A name would never match, and every visitor would count as the proxy.
+                    raise InvalidSetting(
+                        f"{name!r} is neither an address nor a network",
+                        field=f"{ENV_PREFIX}TRUSTED_PROXIES",
+                        remedy="Write them like 10.0.0.7 or 10.0.0.0/8, separated by commas.",
+                    ) from error
 
     @property
     def effective_database_url(self) -> str:
@@ -149,6 +198,19 @@ class Settings(BaseSettings):
         if self.log_format:
             return self.log_format
         return "json" if self.environment == "production" else "console"
+
+
+def misspelt(variables: Iterable[str]) -> dict[str, str | None]:
+    """Of names of environment variables those of ours that no setting reads, each with the setting it may mean."""
+    known = [name.upper() for name in Settings.model_fields]
+    found: dict[str, str | None] = {}
+    for name in sorted(variables):
+        upper = name.upper()
+        ours = upper.removeprefix(ENV_PREFIX)
+        if ours != upper and ours not in known and not upper.startswith(_OF_TESTS):
+            near = difflib.get_close_matches(ours, known, n=1)
+            found[name] = ENV_PREFIX + near[0] if near else None
+    return found
 
 
 def load_settings(**overrides: object) -> Settings:

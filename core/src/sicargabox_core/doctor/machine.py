@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import platform
 import stat
@@ -14,11 +13,9 @@ from sicargabox_core.doctor.findings import Finding, fault, ok, warning
 from sicargabox_core.errors import InvalidSetting
 from sicargabox_core.laptop import preflight
 from sicargabox_core.laptop.folders import Folders, holder
-from sicargabox_core.settings import ENV_PREFIX, Settings
+from sicargabox_core.settings import ENV_PREFIX, Settings, misspelt
 
 _LEAST_PYTHON = (3, 11)
-# Read by the test suite, not by the product.
-_OF_TESTS = (f"{ENV_PREFIX}TEST_", f"{ENV_PREFIX}REQUIRE_")
 
 
 def python() -> Iterator[Finding]:
@@ -32,17 +29,11 @@ def python() -> Iterator[Finding]:
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
     """SICARGABOX_… variables that no setting reads: most are typing errors, and silently without effect."""
-    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
-    strange = sorted(
-        name
-        for name in environment
-        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known and not name.upper().startswith(_OF_TESTS)
-    )
+    strange = misspelt(environment)
     if not strange:
         yield ok("variables", f"every {ENV_PREFIX}… variable is a setting")
-    for name in strange:
-        near = difflib.get_close_matches(name.upper(), known, n=1)
-        remedy = f"Did you mean {near[0]}?" if near else "Unset it; docs/reference.md lists the settings."
+    for name, near in strange.items():
+        remedy = f"Did you mean {near}?" if near else "Unset it; docs/reference.md lists the settings."
         yield warning("variables", f"{name} is no setting and has no effect", remedy)
 
 

@@ -18,7 +18,9 @@ from sicargabox_core.laptop import first_use, preflight
 from sicargabox_core.laptop.folders import Folders
 from sicargabox_core.laptop.processes import FLOWER_USER, configure, environment, flower_password_file, programs
 from sicargabox_core.laptop.supervision import ProgramState, Supervision, only_one
-from sicargabox_core.settings import Settings, load_settings
+from sicargabox_core.observability import configure_logging
+from sicargabox_core.redis_server import Db, RedisError, connect, parse_address
+from sicargabox_core.settings import Settings, load_settings, misspelt
 
 _READY_SECONDS = 120.0
 # What a crashed supervisor left is asked to end at once and is gone by then.
@@ -36,6 +38,8 @@ def run() -> None:
     # What the processes keep is theirs alone: tasks hold names, the database hashes of passwords.
     os.umask(0o077)
     settings = load_settings()
+    # The processes' lines are in their log files; here they would stand between ours.
+    configure_logging(settings.model_copy(update={"log_level": "CRITICAL", "log_format": "console"}), "run")
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -43,7 +47,10 @@ def run() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    _run(settings, Console(highlight=False, soft_wrap=True), stopping)
+    out = Console(highlight=False, soft_wrap=True)
+    for name, near in misspelt(os.environ).items():
+        out.print(f"{name} is no setting and has no effect{f'; did you mean {near}?' if near else '.'}", markup=False)
+    _run(settings, out, stopping)
 
 
 def _run(settings: Settings, out: Console, stopping: threading.Event) -> None:
@@ -64,9 +71,10 @@ def _run(settings: Settings, out: Console, stopping: threading.Event) -> None:
             configure(settings, folders)
             try:
                 supervision.start(servers_ready=lambda: _wait_for_redis(settings, supervision, stopping))
-                _wait_for_pages(settings, folders, stopping)
+                _wait_for_pages(settings, supervision, stopping)
                 if not stopping.is_set():
                     _announce(settings, folders, out)
+                    _say_whether_redis_is_away(settings, out)
                     if first_use.rebuild_if_no_index(database, settings):
                         out.print("Building the search index; the staff pages show its progress.")
                 _watch(settings, supervision, out, stopping)
@@ -136,12 +144,28 @@ def _redis_answers(port: int) -> bool:
         return False
 
 
-def _wait_for_pages(settings: Settings, folders: Folders, stopping: threading.Event) -> None:
+def _wait_for_pages(settings: Settings, supervision: Supervision, stopping: threading.Event) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     for name, port, path in (("api", settings.port, "/readyz"), ("admin", settings.admin_port, "/healthz")):
+        lives: set[int] = set()
         while not _answers(settings.host, port, path) and not stopping.wait(0.1):
-            if time.monotonic() > deadline:
-                raise Unavailable(f"the {name} does not answer", remedy=f"See {folders.logs / name}.log.")
+            state = next((state for state in supervision.states() or [] if state.name == name), None)
+            lives |= {state.pid} if state and state.pid else set()
+            # It may have died once because a database was still starting; who dies again will not answer.
+            dead = len(lives) > 1 and state is not None and state.state == "BACKOFF"
+            if dead or time.monotonic() > deadline:
+                raise Unavailable(f"the {name} does not start", remedy=f"See {supervision.logs / name}.log.")
+
+
+def _say_whether_redis_is_away(settings: Settings, out: Console) -> None:
+    if settings.embedded_redis:
+        return
+    try:
+        with connect(settings, Db.BROKER) as broker:
+            broker.ping()
+    except RedisError as error:
+        where = ", ".join(f"{host}:{port}" for host, port in parse_address(settings).hosts)
+        out.print(f"Redis does not answer at {where} ({error}): tasks are kept and wait until it does.", markup=False)
 
 
 def _announce(settings: Settings, folders: Folders, out: Console) -> None:

@@ -15,13 +15,17 @@ from pathlib import Path
 
 from sicargabox_core.errors import InvalidSetting
 from sicargabox_core.laptop.folders import Folders
+from sicargabox_core.redis_server import parse_address
+from sicargabox_core.search.service import make_engine
 from sicargabox_core.settings import ENV_PREFIX, Settings
 
 _HIGH_PORT = 65_000
 
 
 def check(settings: Settings) -> None:
-    """Raises ``InvalidSetting`` for the first program or port that would keep the processes from starting."""
+    """Raises ``InvalidSetting`` for the first address, program or port that would keep the processes from starting."""
+    parse_address(settings)
+    make_engine(settings)
     if settings.embedded_redis:
         redis_server(settings)
     for name, port in ports(settings).items():
