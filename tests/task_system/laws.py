@@ -26,6 +26,19 @@ from tests.task_system.probe_specs import ACT, ACT_AI, ACT_LEARNING, ACT_LIMITED
 from tests.task_system.system import DEADLINE, TaskSystem
 
 
+def _forged(number: int, **headers: object) -> bytes:
+    """A message that Celery takes for a task's, until it looks closer."""
+    info = {"exchange": "", "routing_key": "elasticsearch"}
+    message = {
+        "body": "W1tdLCB7fSwge31d",
+        "headers": {"task": "probe.act_elasticsearch"} | headers,
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "properties": {"delivery_tag": f"forged-{number}-{headers}", "delivery_info": info, "body_encoding": "base64"},
+    }
+    return json.dumps(message).encode()
+
+
 class TaskLaws:
     """Subclassed by the test modules of each kind of database."""
 
@@ -364,6 +377,23 @@ class TaskLaws:
     def test_a_poisoned_message_does_not_stop_a_worker(self, system: TaskSystem, message: bytes) -> None:
         with system.valkey.client() as client:
             client.lpush("elasticsearch", message)
+        assert system.wait_final(system.submit(ACT)).state is State.SUCCESS
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"id": "x", "timelimit": 5},
+            {"id": "x", "task": []},
+            {"id": []},
+            {"id": "x", "stamped_headers": 5},
+            {"id": "x", "eta": "2999-01-01"},
+        ],
+    )
+    def test_a_forged_message_takes_no_childs_place(self, system: TaskSystem, headers: dict[str, object]) -> None:
+        with system.valkey.client() as client:
+            for number in range(2):  # as many as the worker has children
+                client.lpush("elasticsearch", _forged(number, **headers))
         assert system.wait_final(system.submit(ACT)).state is State.SUCCESS
 
     # --- many at once ------------------------------------------------------------------------------------------------

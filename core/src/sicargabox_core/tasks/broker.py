@@ -54,11 +54,15 @@ def _guard_against_poison() -> None:
     kombu parses what BRPOP gave outside every handler of Celery, and a text that is not JSON, or JSON without
     properties, or nested too deeply, ended the whole worker with "Unrecoverable error" (seen with 5.7.0), one after
     the other. It has left the list by then, so it is thrown away like a message of an unknown task.
+
+    Celery's own handler runs inside that call too, after the message was counted as taken. Left so, it takes a child's
+    place for ever, and a worker with one child never takes a message again (seen with a list for a task's name).
     """
     channel = kombu.transport.redis.Channel
     original: Any = channel._brpop_read
 
     def _brpop_read(self: Any, **options: Any) -> Any:
+        taken = set(self.qos._delivered)
         try:
             return original(self, **options)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -66,6 +70,8 @@ def _guard_against_poison() -> None:
             if connection is None:
                 raise
             log.error("something that is no message was thrown away", error=repr(error))
+            for tag in set(self.qos._delivered) - taken:
+                self.qos.reject(tag, requeue=False)
             raise Empty from error
 
     channel._brpop_read = _brpop_read  # type: ignore[method-assign]  # replacing it is the point

@@ -21,7 +21,8 @@ from weakref import WeakKeyDictionary
 import structlog
 from billiard.common import terminate_handler_fired
 from celery import Celery, Task
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore, InvalidTaskError, Retry
+from celery.worker.strategy import default as celery_strategy
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
@@ -171,10 +172,29 @@ def handles(app: Celery, spec: TaskSpec[P, R]) -> Callable[[Handler[P, R]], Hand
             ignore_result=True,
             throws=(TaskFailed,),
             time_limit=spec.time_limit + HARD_LIMIT_MARGIN_SECONDS,
+            Strategy=f"{__name__}:strategy",
         )
         return function
 
     return register
+
+
+def strategy(task: Task, app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """How a worker's parent takes a message: as Celery does, but with nothing from its headers except the id.
+
+    Celery trusts what stands there. A message with a number as its time limit failed after it had been counted as
+    taken, and a worker with one child never took a message again (seen); one with an ``eta`` would be kept.
+    """
+    take = celery_strategy(task, app, consumer, **options)
+
+    def take_plain(message: Any, *arguments: Any, **more: Any) -> Any:
+        task_id = message.headers.get("id")
+        if not isinstance(task_id, str):
+            raise InvalidTaskError("a message without the id of a task")
+        message.headers = {"id": task_id, "task": task.name, "lang": "py", "retries": 0, "ignore_result": True}
+        return take(message, *arguments, **more)
+
+    return take_plain
 
 
 def _run(runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], task_id: str) -> dict[str, Any] | None:
