@@ -10,6 +10,8 @@ from sicargabox_core.catalogue.models import CourierCategory, TariffLine
 from sicargabox_core.catalogue.starter_catalogue import load_starter
 from sicargabox_core.db import Database
 from sicargabox_core.errors import DataFault
+from sicargabox_core.tasks import store
+from sicargabox_core.tasks.contracts import REBUILD_INDEX, State
 
 
 def _rule(**changes: object) -> dict[str, object]:
@@ -84,7 +86,7 @@ def test_every_category_in_the_database_has_its_rule_and_reason(database: Databa
     assert {line.courier_rule for line in lines if line.courier_category == CourierCategory.ALLOWED} == {None}
 
 
-def test_new_rules_of_a_release_reach_the_lines_that_are_there(database: Database) -> None:
+def test_new_rules_of_a_release_reach_the_lines_that_are_there_and_the_index(database: Database) -> None:
     load_starter(database)
     with database.write() as session:
         session.execute(
@@ -93,5 +95,11 @@ def test_new_rules_of_a_release_reach_the_lines_that_are_there(database: Databas
     assert apply_rules(database) > 0
     assert apply_rules(database) == 0
     with database.read() as session:
+        [rebuild] = store.list_tasks(session).items
+        assert (rebuild.name, rebuild.state, rebuild.initiated_by) == (
+            *(REBUILD_INDEX.name, State.PENDING),
+            "system:courier-rules",
+        )
+        assert rebuild.published_at is None, "nobody has sent it, so the reconciler must"
         statement = select(TariffLine.courier_category).where(TariffLine.code.startswith("8517")).distinct()
         assert list(session.scalars(statement)) == ["ALLOWED"]

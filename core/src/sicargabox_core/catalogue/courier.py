@@ -17,9 +17,11 @@ from sqlalchemy import Table, bindparam, select, update
 from sicargabox_core.catalogue.models import CourierCategory, TariffLine
 from sicargabox_core.db import Database, db_now
 from sicargabox_core.errors import DataFault
-from sicargabox_core.tasks.store import bump_counter
+from sicargabox_core.tasks.contracts import REBUILD_INDEX, RebuildIndex
+from sicargabox_core.tasks.store import bump_counter, submit
 
 CATALOGUE_COUNTER = "catalogue"
+_ACTOR = "system:courier-rules"
 _LINES = cast(Table, TariffLine.__table__)
 _DECIDED = ("courier_category", "courier_rule", "courier_reason_es", "courier_reason_en")
 
@@ -104,8 +106,9 @@ def courier_rules() -> CourierRules:
 def apply_rules(database: Database, rules: CourierRules | None = None) -> int:
     """Brings every node's category to the rules and gives the number of nodes that changed.
 
-    For the start of a release that carries other rules than the one before; imports apply them by themselves. Takes
-    the writer's place only when something differs.
+    For the start of a release that carries other rules than the one before; imports apply them by themselves. What
+    changed is also asked to be indexed, since filters by category ask the index. Takes the writer's place only when
+    something differs.
     """
     rules = rules or courier_rules()
     changes: list[dict[str, Any]] = []
@@ -118,9 +121,12 @@ def apply_rules(database: Database, rules: CourierRules | None = None) -> int:
                 changes.append({"key": code, **decided})
     if not changes:
         return 0
+    now = database.now()
     with database.write() as session:
         values: dict[str, Any] = {name: bindparam(name) for name in _DECIDED}
         statement = update(_LINES).where(_LINES.c.code == bindparam("key"))
         session.connection().execute(statement.values(**values, updated_at=db_now()), changes)
         bump_counter(session, CATALOGUE_COUNTER)
+        # Due now and not stamped as published: whoever starts a release has no publisher yet, the scheduler sends it.
+        submit(session, REBUILD_INDEX, RebuildIndex(), initiated_by=_ACTOR, run_at=now)
     return len(changes)
