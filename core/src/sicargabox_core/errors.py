@@ -41,9 +41,13 @@ class SicargaBoxError(Exception):
         self.field = field
         self.remedy = remedy
 
+    @property
+    def fault(self) -> str:
+        """What is wrong, without the remedy."""
+        return f"{self.field}: {self.message}" if self.field else self.message
+
     def __str__(self) -> str:
-        text = f"{self.field}: {self.message}" if self.field else self.message
-        return f"{text.rstrip('.')}. {self.remedy}" if self.remedy else text
+        return f"{self.fault.rstrip('.')}. {self.remedy}" if self.remedy else self.fault
 
 
 class InvalidInput(SicargaBoxError):

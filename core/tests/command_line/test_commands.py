@@ -45,6 +45,12 @@ def test_what_is_not_there_is_exit_code_1(line: CommandLine) -> None:
     assert result.stderr == "Error: there is no task 0123. See `sicargabox tasks list`.\n"
 
 
+def test_the_beginning_of_no_id_is_told_by_the_name_it_was_typed_under(line: CommandLine) -> None:
+    result = line.run("tasks", "show", "nope")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: ID: not the beginning of a task's id. See `sicargabox tasks list`.\n"
+
+
 def test_debug_shows_the_traceback(line: CommandLine) -> None:
     assert "Traceback" in line.run("--debug", "tasks", "show", "0123").stderr
 
@@ -95,8 +101,10 @@ def test_an_import_reports_what_it_did_and_a_dry_run_changes_nothing(line: Comma
     assert real["made"] == dry["made"] > 0
     assert "8517130000" in rows.read_text()
     shown = line.run("import", "tariff", str(file)).stdout
+    assert shown.startswith("tariff.csv, ")
     assert "unchanged" in shown
     assert "rebuild-index" not in shown
+    assert "(dry run: nothing was changed), " in line.run("import", "tariff", str(file), "--dry-run").stdout
 
 
 def test_a_file_that_is_no_tariff_is_exit_code_2_and_says_why(line: CommandLine, tmp_path: Path) -> None:

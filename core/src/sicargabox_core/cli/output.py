@@ -46,7 +46,10 @@ def complain(text: str) -> None:
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]], *, title: str | None = None) -> None:
     """A table for people. Numbers are set right, None is empty; texts are shown as they are, never as markup."""
     body = [[_cell(value) for value in row] for row in rows]
-    table = Table(title=title, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
+    if title:
+        # A table folds its title to its own width.
+        say(title)
+    table = Table(header_style="bold", show_edge=False, pad_edge=False)
     for number, name in enumerate(columns):
         right = bool(body) and all(row[number].justify == "right" for row in body)
         table.add_column(name, justify="right" if right else "left", overflow="fold")

@@ -129,6 +129,8 @@ def _warn_without_worker(here: Invocation, queue: str) -> None:
 def _wait(here: Invocation, task_id: str, timeout: float) -> TaskView:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+    from sicargabox_core.tasks.contracts import State
+
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -139,10 +141,12 @@ def _wait(here: Invocation, task_id: str, timeout: float) -> TaskView:
         bar = progress.add_task("waiting for a worker", total=None)
 
         def show(task: TaskView) -> None:
+            # A task that has ended keeps no progress: what it did is in its result.
+            done = task.state is State.SUCCESS
             progress.update(
                 bar,
-                completed=task.progress_current or 0,
-                total=task.progress_total,
+                completed=1 if done else task.progress_current or 0,
+                total=1 if done else task.progress_total,
                 description=task.progress_message or task.shown_state.lower(),
             )
 

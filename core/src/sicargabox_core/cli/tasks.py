@@ -168,7 +168,10 @@ def queues(ctx: typer.Context, json: Json = False) -> None:
 def _whole_id(here: Invocation, given: str) -> str:
     if len(given) == _ID_LENGTH:
         return given
-    found = here.tasks.list(id_prefix=given, limit=2).items
+    try:
+        found = here.tasks.list(id_prefix=given, limit=2).items
+    except InvalidInput as error:
+        raise InvalidInput(error.message, field="ID", remedy="See `sicargabox tasks list`.") from error
     if not found:
         raise NotFound(f"there is no task {given}.", remedy="See `sicargabox tasks list`.")
     if len(found) > 1:

@@ -24,7 +24,7 @@ def diagnose(environment: Mapping[str, str]) -> Diagnosis:
     try:
         settings = load_settings()
     except InvalidSetting as error:
-        findings.append(fault("settings", str(error), error.remedy or "Correct it."))
+        findings.append(fault("settings", error.fault, error.remedy or "Correct it."))
         findings.extend(machine.unknown_variables(environment))
         return Diagnosis.of(findings)
     findings.append(ok("settings", f"valid; {settings.environment}"))
@@ -40,7 +40,7 @@ def _about_servers(settings: Settings) -> Iterator[Finding]:
     try:
         database = Database.from_settings(settings)
     except SicargaBoxError as error:
-        yield fault("database", str(error), error.remedy or "Correct the setting.")
+        yield fault("database", error.fault, error.remedy or "Correct the setting.")
         return
     try:
         usable = yield from sql.reachable(settings, database)
@@ -58,6 +58,6 @@ def _guarded(check: str, look: Check) -> Iterator[Finding]:
     try:
         yield from look()
     except SicargaBoxError as error:
-        yield fault(check, str(error), error.remedy or "Mend what the message names.")
+        yield fault(check, error.fault, error.remedy or "Mend what the message names.")
     except (SQLAlchemyError, OSError) as error:
         yield fault(check, f"{type(error).__name__}: {str(error).splitlines()[0]}", "Mend what the message names.")

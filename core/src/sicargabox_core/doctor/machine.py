@@ -73,7 +73,7 @@ def ports(settings: Settings) -> Iterator[Finding]:
             if process is not None:
                 yield ok(check, f"{ENV_PREFIX}{name}, in use while `sicargabox run` (process {process}) runs")
             else:
-                yield fault(check, str(error), error.remedy or "Choose another.")
+                yield fault(check, error.fault, error.remedy or "Choose another.")
         else:
             yield ok(check, f"{ENV_PREFIX}{name}, free")
 
