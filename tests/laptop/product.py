@@ -16,7 +16,7 @@ from sicargabox_core.db import Database
 from sicargabox_core.laptop.folders import Folders
 from sicargabox_core.laptop.supervision import ProgramState, Supervision
 from sicargabox_core.settings import ENV_PREFIX, Settings
-from tests.servers.ports import free_port, wait_until
+from tests.servers.ports import free_port, free_ports_in_a_row, wait_until
 
 _START_SECONDS = 90
 
@@ -26,9 +26,10 @@ class Product:
 
     def __init__(self, folder: Path) -> None:
         self.ports = {name: free_port() for name in ("PORT", "ADMIN_PORT", "FLOWER_PORT", "REDIS_PORT")}
+        self.ports["WORKER_PORT"] = free_ports_in_a_row(4)
         self.settings = Settings(
             data_dir=folder / "data",
-            **{name.lower(): port for name, port in self.ports.items()},  # type: ignore[arg-type]
+            **{name.lower(): port for name, port in self.ports.items()},  # type: ignore[arg-type]  # all are numbers
         )
         self.folders = Folders.of(self.settings.data_dir)
         self._output = folder / "output"

@@ -114,6 +114,7 @@ def test_scheduler_and_every_worker_serve_their_health_and_figures(product: Prod
 def test_the_command_line_rebuilds_and_waits_and_the_doctor_finds_no_fault(product: Product) -> None:
     rebuilt = product.command("rebuild-index", "--json")
     assert rebuilt.returncode == 0, rebuilt.stderr
+    assert "100%" in rebuilt.stderr
     task = json.loads(rebuilt.stdout)
     assert (task["state"], task["result"]["documents"] > 0) == ("SUCCESS", True)
     found = json.loads(product.command("search", "audífonos bluetooth", "--json").stdout)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -15,6 +17,23 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def free_ports_in_a_row(count: int) -> int:
+    """The first of ``count`` neighbouring ports of which none is taken now.
+
+    Outside of what the system gives to outgoing connections: four neighbours of a random port there were taken by some
+    connection of a busy machine often enough to fail a test.
+    """
+    for first in random.sample(range(15_000, 32_000 - count, count), k=1000):
+        with contextlib.ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise AssertionError(f"no {count} free ports in a row")
 
 
 def wait_until(condition: Callable[[], T | None], *, seconds: float, what: str, interval: float = 0.02) -> T:

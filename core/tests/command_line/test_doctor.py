@@ -24,7 +24,7 @@ from sicargabox_core.search.service import make_engine
 from sicargabox_core.settings import Settings, load_settings
 from sicargabox_core.tasks.contracts import Queue
 from sicargabox_core.tasks.presence import Presence, tell, tell_of_scheduler
-from tests.servers.ports import free_port
+from tests.servers.ports import free_port, free_ports_in_a_row
 from tests.servers.valkey import ValkeyServer
 
 Findings = dict[str, dict[str, Any]]
@@ -52,6 +52,7 @@ def installed(line: CommandLine, private_valkey: ValkeyServer, tmp_path: Path) -
     line.environment["REDIS_URL"] = private_valkey.url
     for name in ("PORT", "ADMIN_PORT", "FLOWER_PORT"):
         line.environment[name] = str(free_port())
+    line.environment["WORKER_PORT"] = str(free_ports_in_a_row(4))
     settings = _settings(line)
     file = write_table(
         tmp_path / "tariff.csv", [row("8517", "TELEPHONES"), row("8517.13.00.00", "- Made-up telephones")]
@@ -97,6 +98,7 @@ def test_a_wrong_setting_is_a_finding_and_misspelt_ones_are_found_all_the_same(l
     code, findings = _diagnosis(line, PORT="many", DATABSE_URL="x")
     assert code == 1
     assert findings["settings"]["detail"].startswith("SICARGABOX_PORT: ")
+    assert findings["settings"]["remedy"] not in findings["settings"]["detail"], "told once"
     assert findings["variables"]["remedy"] == "Did you mean SICARGABOX_DATABASE_URL?"
 
 
