@@ -15,7 +15,6 @@ from sicargabox_api.search_log import LoggedSearch
 from sicargabox_api.services import ServicesDep
 from sicargabox_core.accounts.principal import Principal
 from sicargabox_core.catalogue.models import CourierCategory
-from sicargabox_core.observability import SEARCH_SECONDS, SEARCHES
 
 router = APIRouter(tags=["search"])
 
@@ -175,8 +174,6 @@ def search(
     answer = services.search.search(
         q, limit=limit, offset=offset, category=category and category.value, chapter=chapter, lang=lang
     )
-    SEARCHES.labels(answer["engine"], str(answer["degraded"]).lower()).inc()
-    SEARCH_SECONDS.labels(answer["engine"]).observe(answer["took_ms"] / 1000)
     if offset == 0:
         # A further page is the same search.
         results = answer["results"]
