@@ -181,6 +181,16 @@ def test_no_write_of_an_attempt_that_lost_its_row_changes_anything(world: World,
     assert world.count() == rows
 
 
+def test_a_success_shows_the_progress_told_last_and_all_of_it(world: World) -> None:
+    claim = world.running()
+    store.heartbeat(world.database, claim.id, claim.attempt, LEASE, store.Progress(1500, 1511, "1500 of 1511"))
+    with world.database.write() as session:
+        last = store.Progress(1510, 1511, "1511 of 1511")
+        assert store.finish_success(session, claim.id, claim.attempt, {}, progress=last)
+    row = world.row(claim.id)
+    assert (row.progress_current, row.progress_total, row.progress_message) == (1511, 1511, "1511 of 1511")
+
+
 def test_effects_of_a_refused_attempt_are_rolled_back_with_it(world: World) -> None:
     claim = world.running()
     world.expire(claim.id)

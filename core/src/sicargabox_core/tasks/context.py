@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -31,15 +30,6 @@ class AttemptLost(BaseException):
     """This attempt no longer holds its row (its lease expired, or it was released); nothing it does counts."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a task is; ``total`` is none while unknown."""
-
-    current: int
-    total: int | None
-    message: str
-
-
 class TaskContext:
     """One attempt at one task. Its methods may be called from any thread of the task."""
 
@@ -56,7 +46,7 @@ class TaskContext:
         self.children: list[store.Child] = []
         self.effect_functions: list[Callable[[Session], None]] = []
         self._lock = threading.Lock()
-        self._progress: Progress | None = None
+        self._progress: store.Progress | None = None
         self._news = threading.Event()
         self._cancelled = threading.Event()
         self._lost = threading.Event()
@@ -70,7 +60,7 @@ class TaskContext:
     def progress(self, current: int, total: int | None, message: str = "") -> None:
         """Tells how far the task is. Cheap enough for every item; raises ``TaskCancelled`` like ``check_cancelled``."""
         with self._lock:
-            self._progress = Progress(current, total, message)
+            self._progress = store.Progress(current, total, message)
         self._news.set()
         self.check_cancelled()
 
@@ -100,7 +90,7 @@ class TaskContext:
         """
         self.effect_functions.append(write)
 
-    def current_progress(self) -> Progress | None:
+    def current_progress(self) -> store.Progress | None:
         """For the pulse: what ``progress`` was last told."""
         with self._lock:
             return self._progress

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, null, select, update
+from sqlalchemy import and_, func, null, select, update
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -69,17 +69,25 @@ def heartbeat(
     database: Database, task_id: str, attempt: int, lease_seconds: float, progress: Progress | None = None
 ) -> Beat:
     """Extends the lease and saves the progress. ``alive=False``: stop, the row is no longer this attempt's."""
-    values: dict[str, Any] = {"lease_until": db_now(lease_seconds)}
-    if progress is not None:
-        values["progress_current"] = storable_count(progress.current)
-        values["progress_message"] = storable(progress.message, 500) if progress.message else None
-        if progress.total is not None:
-            values["progress_total"] = storable_count(progress.total)
+    values = {"lease_until": db_now(lease_seconds), **progress_columns(progress)}
     with database.write() as session:
         row = session.execute(
             update(tasks).where(running(task_id, attempt)).values(**values).returning(tasks.c.cancel_requested_at)
         ).first()
     return Beat(alive=row is not None, cancel_requested=row is not None and row.cancel_requested_at is not None)
+
+
+def progress_columns(progress: Progress | None) -> dict[str, Any]:
+    """The columns that ``progress`` changes; a total once told stays."""
+    if progress is None:
+        return {}
+    columns: dict[str, Any] = {
+        "progress_current": storable_count(progress.current),
+        "progress_message": storable(progress.message, 500) if progress.message else None,
+    }
+    if progress.total is not None:
+        columns["progress_total"] = storable_count(progress.total)
+    return columns
 
 
 def lock_attempt(session: Session, task_id: str, attempt: int) -> bool:
@@ -92,16 +100,28 @@ def lock_attempt(session: Session, task_id: str, attempt: int) -> bool:
 
 # --- its end ---------------------------------------------------------------------------------------------------------
 def finish_success(
-    session: Session, task_id: str, attempt: int, result: dict[str, Any], children: Sequence[Child] = ()
+    session: Session,
+    task_id: str,
+    attempt: int,
+    result: dict[str, Any],
+    children: Sequence[Child] = (),
+    *,
+    progress: Progress | None = None,
 ) -> Transition:
     """SUCCESS, in the transaction of the task's effects; with children the row stays STARTED until they have ended.
 
+    ``progress``: what was told last, which a heartbeat need not have saved.
     Roll back when it returns false. Raises ``ResultTooLarge`` and ``InvalidResult`` before it writes anything.
     """
     stored = storable_result(result)
     if children:
         return hand_out(session, task_id, attempt, stored, children)
-    return finalise(session, running(task_id, attempt), State.SUCCESS, success_columns(stored))
+    values = {**progress_columns(progress), **success_columns(stored)}
+    if progress is not None:
+        # Done is done, however seldom the task told how far it was.
+        total = values.get("progress_total", tasks.c.progress_total)
+        values["progress_current"] = func.coalesce(total, storable_count(progress.current))
+    return finalise(session, running(task_id, attempt), State.SUCCESS, values)
 
 
 def fail(

@@ -23,7 +23,7 @@ from sicargabox_core.tasks.results import LiveProgress
 if TYPE_CHECKING:
     from sicargabox_core.db import Database
     from sicargabox_core.settings import Settings
-    from sicargabox_core.tasks.context import Progress, TaskContext
+    from sicargabox_core.tasks.context import TaskContext
     from sicargabox_core.tasks.results import ResultEntries
 
 log = structlog.get_logger(__name__)
@@ -65,8 +65,8 @@ class Pulse:
         self._held_until = claimed_at + settings.task_lease_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
-        self._saved: Progress | None = None
-        self._shown: Progress | None = None
+        self._saved: store.Progress | None = None
+        self._shown: store.Progress | None = None
 
     def start(self) -> None:
         """Starts beating."""
@@ -126,9 +126,7 @@ class Pulse:
                 context.task_id,
                 context.attempt,
                 self._settings.task_lease_seconds,
-                None
-                if progress is self._saved or progress is None
-                else store.Progress(progress.current, progress.total, progress.message),
+                None if progress is self._saved else progress,
             )
         except SQLAlchemyError as error:
             # The database may be back before the lease ends; if it is not, the next beat is told so.
@@ -150,7 +148,7 @@ class Pulse:
         self._shown = progress
         self._results.progress(
             self._context.task_id,
-            LiveProgress(self._context.attempt, progress.current, progress.total, progress.message),
+            LiveProgress(self._context.attempt, progress.current, progress.total, progress.message or ""),
         )
 
     def _wait_for_the_end_of_a_lost_attempt(self) -> None:

@@ -392,7 +392,9 @@ def _commit(
                 raise _Refused
             for write in context.effect_functions:
                 write(session)
-            transition = store.finish_success(session, claim.id, claim.attempt, result, context.children)
+            transition = store.finish_success(
+                session, claim.id, claim.attempt, result, context.children, progress=context.current_progress()
+            )
             if not transition:
                 raise _Refused
             return transition
