@@ -58,6 +58,13 @@ def test_an_exact_word_beats_another_form_and_that_beats_a_similar_word() -> Non
     assert similar[0].score < hits[1].score
 
 
+def test_another_number_of_the_word_beats_another_word_with_the_same_stem() -> None:
+    shoe = line("6403990000", terms=(("zapato", "lexicon"),))
+    brake_shoes = line("3101000000", terms=(("zapatas", "starter"),))
+    assert codes("zapatos", brake_shoes, shoe) == ["6403990000", "3101000000"]
+    assert codes("zapata", brake_shoes, shoe) == ["3101000000", "6403990000"]
+
+
 def test_accents_and_case_make_no_difference() -> None:
     document = line("8518000000", "Audífonos")
     assert search("AUDIFONOS", document)[0].score == search("audífonos", document)[0].score

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sicargabox_core.search.text import fold, joined_words, marked_stems, stem, tokenize, words_of
+from sicargabox_core.search.text import fold, joined_words, marked_stems, other_number, stem, tokenize, words_of
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,15 @@ def test_spanish_plural_and_gender_meet(one: str, many: str) -> None:
 )
 def test_english_plurals_meet(one: str, many: str) -> None:
     assert stem(one, "en") == stem(many, "en")
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [("zapato", "zapatos"), ("pantalon", "pantalones"), ("luz", "luces"), ("battery", "batteries"), ("shoe", "shoes")],
+)
+def test_a_number_leads_to_the_other(one: str, many: str) -> None:
+    assert many in other_number(one)
+    assert one in other_number(many)
 
 
 @pytest.mark.parametrize(("first", "second"), [("celular", "celula"), ("organizador", "organo"), ("piano", "pia")])

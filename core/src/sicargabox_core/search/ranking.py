@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sicargabox_core.search.engine import Candidate
 from sicargabox_core.search.evidence import CATCH_ALL, NAMES, OWN, PARENT, PARTS, TERM, Entry
 from sicargabox_core.search.query import Query, Word
+from sicargabox_core.search.text import other_number
 
 _SOURCE_WEIGHT = {
     "staff": 1.0,
@@ -29,7 +30,8 @@ _CHAPTER_WEIGHT = 0.2
 # How much of a word's value remains when it is a small part of the entry. Keywords are short and meant whole;
 # official wording names many goods in one breath.
 _PARTIAL_KEYWORD, _PARTIAL_WORDING = 0.3, 0.45
-_OTHER_FORM = 0.9
+# "zapatos" for "zapato", and "zapatos" for "zapatas" (brake shoes): stems do not tell a plural from another word.
+_OTHER_NUMBER, _OTHER_FORM = 0.96, 0.9
 _OTHER_LANGUAGE = 0.95
 _WHOLE_PHRASE = 0.12
 _NOT_THE_HEAD = 0.8
@@ -201,7 +203,8 @@ class _Scorer:
             if f" {form.word} " in entry.words:
                 found = form.quality
             elif any(f" {stemmed} " in entry.stems for stemmed in form.stems):
-                found = form.quality * _OTHER_FORM
+                same = any(f" {word} " in entry.words for word in other_number(form.word))
+                found = form.quality * (_OTHER_NUMBER if same else _OTHER_FORM)
             else:
                 continue
             if found > quality:

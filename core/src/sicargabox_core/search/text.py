@@ -121,6 +121,19 @@ def marked_stems(word: str, language: str = "") -> tuple[str, ...]:
     return SPANISH_MARK + _stem_es(word), ENGLISH_MARK + _stem_en(word)
 
 
+@lru_cache(maxsize=4096)
+def other_number(word: str) -> tuple[str, ...]:
+    """What may be the singular of a folded plural, or the plural of a singular; not all of them are words."""
+    if not word.endswith("s"):
+        plurals = (word + "s", word + "es")
+        return (*plurals, word[:-1] + "ces", word[:-1] + "ies") if word[-1:] in ("z", "y") else plurals
+    if word.endswith("ces"):
+        return word[:-1], word[:-2], word[:-3] + "z"
+    if word.endswith("ies"):
+        return word[:-1], word[:-3] + "y"
+    return (word[:-1], word[:-2]) if word.endswith("es") else (word[:-1],)
+
+
 def _stem_es(word: str) -> str:
     if len(word) < 4 or not word.isalpha():
         return word
