@@ -36,7 +36,7 @@ def test_a_brand_s_most_typical_goods_come_first(tmp_path: Path) -> None:
     rows = "jbl,851822,bocina,speaker\njbl,851830,audífonos,headphones\n"
     lexicon = Lexicon.load(write(tmp_path, "brands.csv", rows))
     assert [(brand.code, brand.rank) for brand in lexicon.brands["jbl"]] == [("851822", 0), ("851830", 1)]
-    assert [brand.name for brand in lexicon.brands_of("8518300000")] == ["jbl"]
+    assert [brand.name for brand in lexicon.brands_by_code["851830"]] == ["jbl"]
 
 
 @pytest.mark.parametrize(

@@ -43,16 +43,6 @@ def display_code(code: str) -> str:
     return ".".join([code[:4], *pairs])
 
 
-def chapter_of(code: str) -> str:
-    """The two digits of the chapter."""
-    return code[:2]
-
-
-def heading_of(code: str) -> str:
-    """The four digits of the heading, or fewer when the code is a chapter's."""
-    return code[:4]
-
-
 def level_of(code: str) -> Level:
     """The level of the Harmonized System; everything below its six digits is national and a LINE."""
     if len(code) <= 2:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 from sicargabox_core.errors import InvalidInput
 
@@ -51,10 +51,6 @@ class ImportReport:
     seconds: float = 0.0
     rows: list[ReportRow] = field(default_factory=list)
     rows_left_out: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: the counts and the rows kept."""
-        return asdict(self)
 
     @property
     def counts(self) -> dict[str, int]:

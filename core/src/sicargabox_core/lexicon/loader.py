@@ -58,10 +58,6 @@ class Lexicon:
         """Words for the goods of ``code``: its own and those of every code above it, the widest first."""
         return [term for prefix in _prefixes(code) for term in self.by_code.get(prefix, ())]
 
-    def brands_of(self, code: str) -> list[Brand]:
-        """Brands known for the goods of ``code``."""
-        return [brand for prefix in _prefixes(code) for brand in self.brands_by_code.get(prefix, ())]
-
 
 @lru_cache(maxsize=1)
 def _packaged() -> Lexicon:

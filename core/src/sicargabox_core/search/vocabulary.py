@@ -74,11 +74,6 @@ class Vocabulary:
         near.sort(key=lambda item: (item.distance, item.word[0] != word[0], -self.words[item.word], item.word))
         return [item for item in near if item.distance == near[0].distance][:_SIMILAR_LIMIT]
 
-    def completions(self, beginning: str, limit: int) -> list[str]:
-        """Known words that begin so, the most widely used first."""
-        found = [word for word in self.words if word.startswith(beginning)]
-        return sorted(found, key=lambda word: (-self.words[word], len(word), word))[:limit]
-
     def splits(self, word: str) -> tuple[str, str] | None:
         """An unknown word as two known ones written together (``airfryer``), if there is such a pair."""
         for cut in range(3, len(word) - 2):
