@@ -6,7 +6,9 @@ import ast
 import html
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -14,13 +16,18 @@ from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 from jinja2.ext import babel_extract
 from services.api.tests.staff import StaffSite, csrf_of, serving_staff
+from sqlalchemy import select, update
 
 import sicargabox_api.admin
 import sicargabox_api.public
 import sicargabox_api.translations
+from sicargabox_api.admin.fields import actor_words
+from sicargabox_api.admin.safe_view import SafeModelView
+from sicargabox_api.admin.views.accounts import ACTION_WORDS
 from sicargabox_api.authentication import SESSION_COOKIE
 from sicargabox_core.accounts import users
-from sicargabox_core.accounts.models import Role
+from sicargabox_core.accounts.models import AuditEntry, Role
+from sicargabox_core.catalogue.models import TariffLine
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks.contracts import REBUILD_INDEX, RebuildIndex
 
@@ -178,17 +185,100 @@ def test_a_page_far_beyond_the_last_is_empty_and_no_error(chief: httpx.Client) -
         assert chief.get("/admin/tasks/list", params={"page": page}).status_code == 200
 
 
-def test_a_filter_that_cannot_be_is_said_to_be_so(chief: httpx.Client) -> None:
-    for key, text in (
-        ("searches", "total__eq=99999999999999999999999"),
-        ("tasks", "nonsense__eq=1"),
-        ("tasks", "created_at__between=x,y"),
+def test_an_address_that_cannot_be_leads_to_the_whole_list_and_says_so(chief: httpx.Client) -> None:
+    for key, query, told in (
+        ("searches", {"filter": "total__eq=99999999999999999999999"}, "total__eq=9999"),
+        ("tasks", {"filter": "nonsense__eq=1", "page": "3"}, "nonsense__eq=1"),
+        ("tasks", {"filter": "created_at__between=x,y"}, "created_at__between=x,y"),
+        ("tasks", {"page_size": "7"}, "page_size=7"),
     ):
-        answer = chief.get(f"/admin/{key}/list", params={"filter": text})
-        assert answer.status_code == 400, (key, text)
-        assert "Id de la solicitud" in answer.text
-    assert chief.get("/admin/keywords/list", params={"q": "\x00%_'"}).status_code in (200, 400)
+        answer = chief.get(f"/admin/{key}/list", params=query)
+        # A redirect: what is done to "all that match" goes by the address, which must not hold the refused filter.
+        assert answer.status_code == 303, (key, query)
+        assert answer.headers["location"].endswith(f"/admin/{key}/list")
+        shown = chief.get(answer.headers["location"])
+        assert shown.status_code == 200
+        assert "Filtro no válido" in shown.text, (key, query)
+        assert told in shown.text, (key, query)
+    script = {"filter": "<script>alert(1)</script>__eq=1"}
+    assert "<script>alert" not in chief.get("/admin/tasks/list", params=script, follow_redirects=True).text
+    assert chief.get("/admin/keywords/list", params={"q": "\x00%_'"}).status_code in (200, 303)
     assert chief.post("/admin/_api/keywords/action").status_code == 400
+    refused = {"name": "approve", "all": "1", "_list_query": "filter=nonsense__eq=1"}
+    assert chief.post("/admin/_api/keywords/action", params=refused).status_code == 400
+
+
+def test_a_long_list_says_more_than_so_many_and_goes_on(
+    chief: httpx.Client, site: StaffSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SafeModelView, "counted_rows", 3)
+    first = chief.get("/admin/tariff/list", params={"page_size": "10"}).text
+    assert "Del 1 al 10 de más de 3" in " ".join(first.split())
+    assert "page=2" in first
+    assert "Última" not in first
+    with site.database.write() as session:
+        session.execute(update(TariffLine).where(TariffLine.level == "LINE").values(source="official"))
+    exported = chief.post(
+        "/admin/_api/tariff/action",
+        params={"name": "export", "all": "1"},
+        data={"format": "csv", "fields": ["code"], "scope": "all"},
+    )
+    assert len(exported.text.split()) > 4
+
+
+def test_codes_have_their_dots_and_their_lines_words_and_place(chief: httpx.Client) -> None:
+    keywords = " ".join(chief.get("/admin/keywords/list").text.split())
+    assert ">8518.30.00.00</a>" in keywords
+    assert "Audífonos, también con micrófono" in keywords
+    lines = chief.get("/admin/tariff/list", params={"q": "8518.90"}).text
+    assert ">8518.90.00.00</a>" in lines
+    above = re.search(r'class="sb-above">([^<]+)<', lines)
+    assert above is not None
+    assert "Micrófonos" in above.group(1)
+    for typed in ("8518.30", "85183"):
+        found = chief.get("/admin/keywords/list", params={"filter": f"line_code__startswith={typed}"}).text
+        assert ">8518.30.00.00</a>" in found, typed
+    assert chief.get("/admin/tariff/detail?pk=8518900000").text.count("sb-above") > 0
+    chief.cookies.set("language", "en")
+    assert "Headphones, also with a microphone" in chief.get("/admin/keywords/list").text
+
+
+def test_people_are_named_and_looked_for_by_their_name_alone(site: StaffSite, chief: httpx.Client) -> None:
+    site.services.tasks.submit(REBUILD_INDEX, RebuildIndex(), initiated_by="user:jefa")
+    for query in ({}, {"q": "jefa"}, {"filter": "initiated_by__eq=jefa"}):
+        text = chief.get("/admin/tasks/list", params=query).text
+        assert "Reconstruir" in text, query
+        assert "user:jefa" not in re.sub(r"(?s)<(script|style).*?</\1>", "", text), query
+    assert actor_words("token:escaner") == "program escaner"
+    assert actor_words("x:y") == "x:y"
+
+
+def test_moments_are_exact_in_the_offices_zone_and_relative(site: StaffSite, chief: httpx.Client) -> None:
+    chief.cookies.set("timezone", "Asia/Tokyo")
+    site.services.tasks.submit(REBUILD_INDEX, RebuildIndex(), initiated_by="user:jefa")
+    told = re.search(
+        r'<time datetime="([^"]+)">([^<]+)</time> <span class="sb-ago">([^<]+)<', chief.get("/admin/tasks/list").text
+    )
+    assert told is not None
+    office = datetime.fromisoformat(told.group(1)).astimezone(ZoneInfo("America/Tegucigalpa"))
+    assert told.group(2) == office.strftime("%d/%m/%Y %H:%M:%S")
+    assert told.group(3).startswith("hace ")
+
+
+def test_a_form_offers_no_way_to_a_form_that_nobody_has(chief: httpx.Client) -> None:
+    for page in ("users/create", "keywords/create"):
+        assert "_continue_editing" not in chief.get(f"/admin/{page}").text, page
+
+
+def test_the_trail_is_told_in_words(site: StaffSite, chief: httpx.Client) -> None:
+    with site.database.write() as session:
+        users.create_user(session, "ana", SECRET, Role.REVIEWER, by="cli:root")
+        users.set_role(session, "ana", Role.VIEWER, by="user:jefa")
+    text = html.unescape(chief.get("/admin/audit/list").text)
+    for words in ("Creó un usuario", "Cambió un rol", "Rol: Revisor → Visor", "terminal root"):
+        assert words in text, words
+    with site.database.read() as session:
+        assert {entry.action for entry in session.scalars(select(AuditEntry))} <= dict(ACTION_WORDS).keys()
 
 
 def test_lists_filter_by_what_the_people_need(chief: httpx.Client) -> None:

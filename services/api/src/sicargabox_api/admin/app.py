@@ -18,10 +18,12 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import RedirectResponse
 from starlette_admin import i18n
 from starlette_admin.contrib.sqla import Admin
+from starlette_admin.flash import flash
+from starlette_admin.i18n import gettext
 from starlette_admin.routing import route
 
 from sicargabox_api import problems
-from sicargabox_api.admin.language import install_spanish, office_time, timezone
+from sicargabox_api.admin.language import install_spanish, number, timezone, told_moment
 from sicargabox_api.admin.page_security import NonceExtension, PageSecurity
 from sicargabox_api.admin.panel import Panel
 from sicargabox_api.admin.script_calls import script_calls
@@ -37,6 +39,7 @@ from sicargabox_api.middleware import BodyLimit, RequestContext
 from sicargabox_api.routes.health import from_inside
 from sicargabox_api.translations import DEFAULT_LANGUAGE, LANGUAGE_COOKIE
 from sicargabox_core.accounts.signing import signing_key
+from sicargabox_core.catalogue.tariff import display_code
 from sicargabox_core.db import Database
 from sicargabox_core.errors import Forbidden, SicargaBoxError
 from sicargabox_core.observability import render_metrics
@@ -63,6 +66,26 @@ class StaffAdmin(Admin):
         if not request.query_params.get("name"):
             raise HTTPException(HTTPStatus.BAD_REQUEST)
         return await super().handle_action(request)
+
+    @route("/{key}/list", methods=["GET"], name="list")
+    async def _render_list(self, request: Request) -> Response:
+        """As the library's; an address that asks for what cannot be leads to the whole list and says so.
+
+        It leads there, and does not just show it, since what is then done to "all that match" goes by the address.
+        """
+        try:
+            page: Response = await super()._render_list(request)
+        except HTTPException as error:
+            if error.status_code != HTTPStatus.BAD_REQUEST or not request.query_params:
+                raise
+            asked = request.query_params.get("filter") or str(request.query_params)
+            flash(
+                request,
+                gettext("Not a valid filter: %(asked)s. This is the whole list.") % {"asked": asked[:120]},
+                "warning",
+            )
+            return RedirectResponse(str(request.url.replace(query="")), status_code=303)
+        return page
 
     async def _render_error(self, request: Request, exc: Exception = HTTPException(500)) -> Response:
         status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, ""
@@ -175,7 +198,7 @@ def _admin(services: StaffServices, csrf_key: str) -> StaffAdmin:
     )
     env = admin.templates.env
     env.add_extension(NonceExtension)
-    env.filters["office_time"] = office_time
+    env.filters |= {"moment": told_moment, "number": number, "display_code": display_code}
     env.globals["public_url"] = services.settings.effective_public_url
     for view in (TaskHistory, Keywords, TariffLines, Searches, Selections, Users, Tokens, AuditTrail):
         admin.add_view(view(services))

@@ -12,7 +12,7 @@ from starlette_admin.contrib.sqla.filters import DateTimeBetweenFilter, EqualFil
 from starlette_admin.fields import ComputedField, DateTimeField, EnumField, StringField
 from starlette_admin.types import RequestAction
 
-from sicargabox_api.admin.language import MOMENT_FORMAT
+from sicargabox_api.admin.language import MOMENT_FORMAT, _, told_moment
 
 
 class _BetweenMoments(DateTimeBetweenFilter):
@@ -24,13 +24,21 @@ class _BetweenMoments(DateTimeBetweenFilter):
 
 @dataclass
 class MomentField(DateTimeField):
-    """A time, shown in the office's zone."""
+    """A time, shown in the office's zone, with how long ago that is."""
 
     output_format: str | None = MOMENT_FORMAT
+    list_template: str = "fields/moment.html"
+    detail_template: str = "fields/moment.html"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.filters = [_BetweenMoments]
+
+    async def serialize_value(self, request: Request, value: Any) -> Any:
+        """Exact and relative for a page; the library's words for forms and exports."""
+        if request.state.action in (RequestAction.LIST, RequestAction.DETAIL):
+            return told_moment(value)
+        return await super().serialize_value(request, value)
 
 
 @dataclass
@@ -47,6 +55,81 @@ class LinkField(CodeField):
     """The cell that opens the row's own page: a real link, so that the keyboard and a new tab work."""
 
     list_template: str = "fields/list/link.html"
+
+
+class _EqualCode(EqualFilter):
+    def parse_value(self, raw: Any) -> Any:
+        """Codes hold digits only, however they are typed."""
+        return super().parse_value(str(raw).replace(".", "").replace(" ", ""))
+
+
+class _CodeBegins(StartsWithFilter):
+    def parse_value(self, raw: Any) -> Any:
+        """Codes hold digits only, however they are typed."""
+        return super().parse_value(str(raw).replace(".", "").replace(" ", ""))
+
+
+@dataclass
+class TariffCodeField(StringField):
+    """A tariff code with its dots, the wording of its line, and where that stands.
+
+    The wordings are what ``line_wordings.LineCodes`` left in ``request.state``.
+    """
+
+    list_template: str = "fields/tariff_code.html"
+    detail_template: str = "fields/tariff_code.html"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.filters = [_EqualCode, _CodeBegins]
+
+
+class _EqualActor(EqualFilter):
+    def parse_value(self, raw: Any) -> Any:
+        """People are typed by their name alone, as the lists show them."""
+        return super().parse_value(stored_actor(str(raw)))
+
+
+class _ActorBegins(StartsWithFilter):
+    def parse_value(self, raw: Any) -> Any:
+        """People are typed by their name alone, as the lists show them."""
+        return super().parse_value(stored_actor(str(raw)))
+
+
+@dataclass
+class ActorField(StringField):
+    """Who did it: a person by name, a program by its kind and name."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.filters = [_EqualActor, _ActorBegins]
+
+    async def serialize_value(self, request: Request, value: Any) -> Any:
+        """The stored name for exports, words for pages."""
+        return value if request.state.action == RequestAction.EXPORT else actor_words(str(value))
+
+
+def stored_actor(typed: str) -> str:
+    """``ana`` is stored as ``user:ana``; whatever names its kind is as it is stored."""
+    name = typed.strip().lower()
+    return name if ":" in name or not name else f"user:{name}"
+
+
+_KINDS: dict[str, Any] = {
+    "token": _("program"),
+    "system": _("system"),
+    "schedule": _("schedule"),
+    "cli": _("command line"),
+    "task": _("task"),
+}
+
+
+def actor_words(stored: str) -> str:
+    """``user:ana`` → ana, ``token:scanner`` → programa scanner."""
+    kind, _colon, name = stored.partition(":")
+    if kind == "user" and name:
+        return name
+    return f"{_KINDS[kind]} {name}" if name and kind in _KINDS else stored
 
 
 @dataclass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from babel.dates import format_timedelta
+from babel.numbers import format_decimal
 from starlette_admin import i18n
 from starlette_admin.i18n import I18nConfig, TimezoneConfig
 from starlette_admin.i18n import lazy_gettext as _lazy_gettext
@@ -12,6 +14,8 @@ from starlette_admin.i18n import lazy_gettext as _lazy_gettext
 from sicargabox_api.translations import DEFAULT_LANGUAGE, LANGUAGE_COOKIE, LANGUAGES, translations
 from sicargabox_core.settings import Settings
 
+# Of Spanish alone the numbers would be those of Spain: 7.505,5.
+_REGIONS: Final = {"es": "es_HN", "en": "en_US"}
 MOMENT_FORMAT: Final = "dd/MM/yyyy HH:mm:ss"
 
 
@@ -34,9 +38,18 @@ def install_spanish() -> I18nConfig:
     )
 
 
-def office_time(moment: datetime) -> str:
-    """A time in the office's zone, as the lists show it."""
-    return i18n.format_datetime(moment, MOMENT_FORMAT, i18n.get_tzinfo())
+def told_moment(moment: datetime) -> dict[str, str]:
+    """A time for ``fields/moment.html`` and for scripts: exact in the office's zone, and how long ago that is."""
+    return {
+        "iso": moment.isoformat(),
+        "exact": i18n.format_datetime(moment, MOMENT_FORMAT, i18n.get_tzinfo()),
+        "ago": format_timedelta(moment - datetime.now(UTC), add_direction=True, locale=i18n.get_locale()),
+    }
+
+
+def number(value: int | float) -> str:
+    """A number as people in Honduras write it: 7,505."""
+    return format_decimal(value, locale=_REGIONS.get(i18n.get_locale(), "en_US"))
 
 
 def timezone(settings: Settings) -> TimezoneConfig:

@@ -15,11 +15,12 @@ from starlette_admin.i18n import gettext
 from starlette_admin.routing import route
 from starlette_admin.views import CustomView
 
-from sicargabox_api.admin.language import _, office_time
+from sicargabox_api.admin.fields import actor_words
+from sicargabox_api.admin.language import _, number, told_moment
 from sicargabox_api.admin.refusals import internal_error, sentence
 from sicargabox_api.admin.staff import StaffServices, actor, may
 from sicargabox_api.admin.task_words import QUEUE_WORDS, STATE_TONES, STATE_WORDS, percent, task_word
-from sicargabox_api.admin.views.task_history import cancel_text, duration, seconds_text, why_it_waits
+from sicargabox_api.admin.views.task_history import cancel_text, duration, progress_text, seconds_text, why_it_waits
 from sicargabox_api.problems import status_of
 from sicargabox_core.accounts.models import Role
 from sicargabox_core.db import db_now
@@ -157,10 +158,17 @@ class Panel(CustomView):
                 .order_by(TaskRow.created_at.desc())
                 .limit(1)
             ).first()
+            ended = session.scalar(
+                select(TaskRow.finished_at)
+                .where(TaskRow.finished_at.is_not(None), TaskRow.parent_id.is_(None))
+                .order_by(TaskRow.created_at.desc())
+                .limit(1)
+            )
         return {
             "failures": failures or 0,
-            "documents": (last.result or {}).get("documents") if last else None,
-            "built_at": office_time(last.finished_at) if last else None,
+            "documents": number((last.result or {}).get("documents", 0)) if last else None,
+            "built": told_moment(last.finished_at) if last and last.finished_at else None,
+            "last_ended": told_moment(ended) if ended else None,
         }
 
     def _redis(self) -> dict[str, Any]:
@@ -172,7 +180,7 @@ class Panel(CustomView):
             "used": report.used,
             "maximum": report.maximum,
             "policy": report.policy,
-            "role": report.role,
+            "role": _role_word(report.role),
             "replicas": len(report.replicas),
             "clients": report.clients,
             "evicted": report.evicted,
@@ -196,13 +204,18 @@ def _task(task: TaskView, may_cancel: bool) -> dict[str, Any]:
         "percent": percent(task),
         "current": task.progress_current,
         "total": task.progress_total,
-        "by": task.initiated_by,
+        "by": actor_words(task.initiated_by),
+        "counted": progress_text(task)["text"],
         "took": seconds_text(duration(task)),
         "why": why_it_waits(task) if not task.cancel_requested_at else gettext("Cancelling…"),
         "error": task.error_message if task.state == "FAILURE" else None,
         "ended": ended,
         "can_cancel": may_cancel and not ended and task.cancel_requested_at is None,
     }
+
+
+def _role_word(role: str) -> str:
+    return {"master": gettext("primary"), "slave": gettext("replica")}.get(role, role)
 
 
 def _script_words() -> dict[str, str]:
@@ -216,7 +229,6 @@ def _script_words() -> dict[str, str]:
         "no_tasks": gettext("No task is running."),
         "cancel": gettext("Cancel"),
         "by": gettext("by"),
-        "of": gettext("of"),
         "no_worker": gettext("no worker listens"),
         "unknown": gettext("unknown: Redis does not answer"),
         "redis_away": gettext("Redis does not answer. Tasks are accepted and wait."),
@@ -232,7 +244,8 @@ def _script_words() -> dict[str, str]:
         "cache": gettext("limits and presence"),
         "not_saved": gettext("The last save to disk failed."),
         "index_none": gettext("No index has been built yet."),
-        "index": gettext("Index: {count} lines, built {when}"),
+        "index": gettext("Index: {count} lines, built"),
+        "ended": gettext("The last one ended"),
         "failures": gettext("{count} tasks failed in 24 hours"),
         "no_failures": gettext("No task failed in 24 hours"),
         "more": gettext("and {count} more"),

@@ -13,12 +13,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette_admin.actions import ActionSelection, action, row_action
 from starlette_admin.base import BaseAdmin
 from starlette_admin.exceptions import ActionFailed, FormValidationError
-from starlette_admin.fields import JSONField, PasswordField, StringField, TagsField
+from starlette_admin.fields import JSONField, PasswordField, TagsField
 from starlette_admin.flash import flash
 from starlette_admin.i18n import gettext
 from starlette_admin.types import RowActionsDisplayType
 
-from sicargabox_api.admin.fields import CodeField, LinkField, MomentField, ShownField, WordField
+from sicargabox_api.admin.fields import ActorField, CodeField, LinkField, MomentField, ShownField, WordField
 from sicargabox_api.admin.language import _
 from sicargabox_api.admin.refusals import sentence
 from sicargabox_api.admin.safe_view import SafeModelView
@@ -253,7 +253,7 @@ class Tokens(SafeModelView):
         LinkField("name", label=_("Name")),
         WordField("role", label=_("Role"), choices=_ROLE_WORDS, tones=_ROLE_TONES),
         TagsField("scopes", label=_("May use"), searchable=False, orderable=False),
-        StringField("created_by", label=_("Created by"), searchable=False),
+        ActorField("created_by", label=_("Created by")),
         MomentField("last_used_at", label=_("Last used")),
         MomentField("expires_at", label=_("Expires")),
         MomentField("revoked_at", label=_("Revoked")),
@@ -356,6 +356,58 @@ class Tokens(SafeModelView):
         return str(obj.name)
 
 
+ACTION_WORDS: list[tuple[str, Any]] = [
+    ("session.open", _("Signed in")),
+    ("user.create", _("Made a user")),
+    ("user.role", _("Changed a role")),
+    ("user.password", _("Changed a password")),
+    ("user.sign_out", _("Ended all sessions")),
+    ("user.disable", _("Disabled a user")),
+    ("user.enable", _("Enabled a user")),
+    ("token.create", _("Made a token")),
+    ("token.revoke", _("Revoked a token")),
+    ("keyword.add", _("Added a keyword")),
+    ("keyword.approve", _("Approved a keyword")),
+    ("keyword.reject", _("Rejected a keyword")),
+    ("keyword.undo", _("Took a decision back")),
+    ("tariff.import", _("Imported the tariff")),
+    ("tariff.starter", _("Loaded the starter catalogue")),
+]
+_KINDS: list[tuple[str, Any]] = [
+    ("user", _("User")),
+    ("token", _("API token")),
+    ("keyword", _("Keyword")),
+    ("tariff", _("Tariff")),
+]
+_CHANGED: dict[str, Any] = {
+    "role": _("Role"),
+    "scopes": _("May use"),
+    "state": _("State"),
+    "text": _("Word"),
+    "line_code": _("Tariff line"),
+    "sessions": _("Sessions"),
+    "read": _("Rows read"),
+    "nodes": _("Nodes"),
+    "lines": _("Tariff lines"),
+    "declarable": _("Can be declared"),
+    "made": _("Made"),
+    "changed": _("Changed"),
+    "unchanged": _("Unchanged"),
+    "retired": _("Retired"),
+    "revived": _("Revived"),
+    "rejected": _("Left out"),
+    "mended": _("Mended"),
+    "missing": _("Missing"),
+}
+_VALUES: dict[str, Any] = {
+    **dict(_ROLE_WORDS),
+    **_SCOPE_WORDS,
+    "PENDING": _("To review"),
+    "APPROVED": _("Approved"),
+    "REJECTED": _("Rejected"),
+}
+
+
 class AuditTrail(SafeModelView):
     """Who did what, and when."""
 
@@ -371,9 +423,9 @@ class AuditTrail(SafeModelView):
     default_columns = ("at", "actor", "action", "object_type", "object_id", "change")
     fields: Sequence[Any] = [
         MomentField("at", label=_("When")),
-        CodeField("actor", label=_("Who")),
-        CodeField("action", label=_("Action")),
-        CodeField("object_type", label=_("Kind")),
+        ActorField("actor", label=_("Who")),
+        WordField("action", label=_("Action"), choices=ACTION_WORDS),
+        WordField("object_type", label=_("Kind"), choices=_KINDS),
         CodeField("object_id", label=_("Thing")),
         ShownField("change", label=_("Change"), getter=lambda _request, entry: _change_text(entry)),
         JSONField("before", label=_("Before"), exclude_from_list=True, searchable=False),
@@ -391,11 +443,12 @@ def _change_text(entry: AuditEntry) -> str:
     parts = []
     for name in dict.fromkeys([*before, *after]):
         new = _plain(after.get(name))
-        parts.append(f"{name}: {_plain(before[name])} → {new}" if name in before else f"{name}: {new}")
+        word = _CHANGED.get(name, name)
+        parts.append(f"{word}: {_plain(before[name])} → {new}" if name in before else f"{word}: {new}")
     return "; ".join(parts)[:200]
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return "—" if value is None else str(value)
+        return ", ".join(_plain(item) for item in value)
+    return "—" if value is None else str(_VALUES.get(value, value) if isinstance(value, str) else value)

@@ -13,8 +13,9 @@ from starlette_admin.fields import JSONField
 from starlette_admin.flash import flash
 from starlette_admin.i18n import gettext
 
-from sicargabox_api.admin.fields import CodeField, LinkField, MomentField, WordField
+from sicargabox_api.admin.fields import ActorField, LinkField, MomentField, TariffCodeField, WordField
 from sicargabox_api.admin.language import _
+from sicargabox_api.admin.line_wordings import LineCodes
 from sicargabox_api.admin.refusals import sentence
 from sicargabox_api.admin.safe_view import SafeModelView
 from sicargabox_api.admin.staff import StaffServices, actor
@@ -36,7 +37,7 @@ _SOURCES = [
 ]
 
 
-class Keywords(SafeModelView):
+class Keywords(LineCodes, SafeModelView):
     """Everyday words by line; reviewers decide."""
 
     key = "keywords"
@@ -44,6 +45,7 @@ class Keywords(SafeModelView):
     display_name = _("Keyword")
     icon = "fa-solid fa-tags"
     create_role = Role.REVIEWER
+    code_column = "line_code"
     export_role = Role.VIEWER
     search_columns = ("normalized", "line_code")
     actions: Sequence[str] = ["approve", "reject", "undo"]
@@ -52,13 +54,13 @@ class Keywords(SafeModelView):
     action_roles = {"approve": Role.REVIEWER, "reject": Role.REVIEWER, "undo": Role.REVIEWER}  # noqa: RUF012
     fields: Sequence[Any] = [
         LinkField("text", label=_("Word")),
-        CodeField("line_code", label=_("Tariff line")),
+        TariffCodeField("line_code", label=_("Tariff line")),
         WordField("language", label=_("Language"), choices=_LANGUAGES),
         WordField("source", label=_("Source"), choices=_SOURCES, exclude_from_create=True),
         WordField("state", label=_("State"), choices=_STATES, tones=_STATE_TONES, exclude_from_create=True),
-        CodeField("decided_by", label=_("Decided by"), exclude_from_create=True),
+        ActorField("decided_by", label=_("Decided by"), exclude_from_create=True),
         MomentField("created_at", label=_("Proposed"), exclude_from_create=True),
-        CodeField("created_by", label=_("Proposed by"), exclude_from_create=True),
+        ActorField("created_by", label=_("Proposed by"), exclude_from_create=True),
         MomentField("decided_at", label=_("Decided"), exclude_from_create=True),
         JSONField("evidence", label=_("Why"), exclude_from_create=True, exclude_from_list=True, searchable=False),
     ]

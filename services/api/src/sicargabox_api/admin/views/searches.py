@@ -7,8 +7,9 @@ from typing import Any
 
 from starlette_admin.fields import BooleanField, IntegerField, StringField
 
-from sicargabox_api.admin.fields import CodeField, MomentField
+from sicargabox_api.admin.fields import CodeField, MomentField, TariffCodeField
 from sicargabox_api.admin.language import _
+from sicargabox_api.admin.line_wordings import LineCodes
 from sicargabox_api.admin.safe_view import SafeModelView
 from sicargabox_api.admin.staff import StaffServices
 from sicargabox_core.accounts.models import Role
@@ -16,7 +17,7 @@ from sicargabox_core.catalogue import keywords
 from sicargabox_core.catalogue.models import SearchLog, Selection
 
 
-class Searches(SafeModelView):
+class Searches(LineCodes, SafeModelView):
     """The search log."""
 
     key = "searches"
@@ -25,12 +26,13 @@ class Searches(SafeModelView):
     icon = "fa-solid fa-magnifying-glass"
     export_role = Role.VIEWER
     search_columns = ("normalized",)
+    code_column = "first_code"
     actions: Sequence[str] = []
     row_actions: Sequence[str] = []
     fields: Sequence[Any] = [
         StringField("query", label=_("Words")),
         IntegerField("total", label=_("Results")),
-        CodeField("first_code", label=_("First result")),
+        TariffCodeField("first_code", label=_("First result")),
         IntegerField("took_ms", label=_("Milliseconds")),
         CodeField("engine", label=_("Engine")),
         BooleanField("degraded", label=_("Without index")),
@@ -46,7 +48,7 @@ class Searches(SafeModelView):
         return keywords.normalise(term) or term.strip()
 
 
-class Selections(SafeModelView):
+class Selections(LineCodes, SafeModelView):
     """Which line people chose after which words."""
 
     key = "selections"
@@ -55,11 +57,12 @@ class Selections(SafeModelView):
     icon = "fa-solid fa-hand-pointer"
     export_role = Role.VIEWER
     search_columns = ("normalized_query", "line_code")
+    code_column = "line_code"
     actions: Sequence[str] = []
     row_actions: Sequence[str] = []
     fields: Sequence[Any] = [
         StringField("query", label=_("Words")),
-        CodeField("line_code", label=_("Tariff line")),
+        TariffCodeField("line_code", label=_("Tariff line")),
         IntegerField("rank", label=_("Place")),
         BooleanField("staff", label=_("Staff")),
         MomentField("created_at", label=_("When")),

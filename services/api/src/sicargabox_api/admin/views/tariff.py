@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette_admin.contrib.sqla.filters import EqualFilter, IsNotNullFilter, IsNullFilter
 from starlette_admin.fields import BooleanField, StringField, TextAreaField
 
-from sicargabox_api.admin.fields import CodeField, LinkField, MomentField, ShownField, WordField
+from sicargabox_api.admin.fields import MomentField, ShownField, TariffCodeField, WordField
 from sicargabox_api.admin.language import _
+from sicargabox_api.admin.line_wordings import LineCodes
 from sicargabox_api.admin.safe_view import SafeModelView
 from sicargabox_api.admin.staff import StaffServices
 from sicargabox_core.accounts.models import Role
@@ -21,6 +22,7 @@ from sicargabox_core.catalogue.tariff import display_code
 
 _CATEGORIES = [("ALLOWED", _("Allowed")), ("RESTRICTED", _("Restricted")), ("PROHIBITED", _("Prohibited"))]
 _TONES = {"ALLOWED": "green", "RESTRICTED": "orange", "PROHIBITED": "red"}
+_SOURCES = [("starter", _("Starter catalogue")), ("official", _("Official tariff"))]
 _LEVELS = [
     ("CHAPTER", _("Chapter")),
     ("HEADING", _("Heading")),
@@ -39,10 +41,19 @@ class _ChapterFilter(EqualFilter):
 
 
 @dataclass
-class _TariffCode(LinkField):
+class _TariffCode(TariffCodeField):
+    list_template: str = "fields/list/own_code.html"
+    detail_template: str = "fields/own_code.html"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.filters = [*(self.filters or []), _ChapterFilter]
+
+
+@dataclass
+class _Wording(TextAreaField):
+    list_template: str = "fields/wording.html"
+    detail_template: str = "fields/wording.html"
 
 
 @dataclass
@@ -60,7 +71,7 @@ def _duty(name: str, label: Any) -> ShownField:
     return ShownField(name, label=label, getter=percent)
 
 
-class TariffLines(SafeModelView):
+class TariffLines(LineCodes, SafeModelView):
     """The tariff's tree as a list."""
 
     key = "tariff"
@@ -69,23 +80,24 @@ class TariffLines(SafeModelView):
     icon = "fa-solid fa-sitemap"
     export_role = Role.VIEWER
     search_columns = ("code",)
+    code_column = "code"
     actions: Sequence[str] = []
     row_actions: Sequence[str] = []
     default_columns = ("code", "level", "description_es", "dai", "isv", "courier_category")
     fields: Sequence[Any] = [
         _TariffCode("code", label=_("Code")),
         WordField("level", label=_("Level"), choices=_LEVELS),
-        TextAreaField("description_es", label=_("Description"), orderable=False),
+        _Wording("description_es", label=_("Description"), orderable=False),
         _duty("dai", "DAI"),
         _duty("isv", "ISV"),
         WordField("courier_category", label=_("Courier"), choices=_CATEGORIES, tones=_TONES),
         TextAreaField("description_en", label=_("Description in English")),
-        CodeField("parent_code", label=_("Parent")),
+        TariffCodeField("parent_code", label=_("Parent")),
         BooleanField("declarable", label=_("Can be declared")),
         _duty("isc", "ISC"),
         _duty("ispc", "ISPC"),
         StringField("courier_reason_es", label=_("Reason"), searchable=False),
-        StringField("source", label=_("Source"), searchable=False),
+        WordField("source", label=_("Source"), choices=_SOURCES),
         MomentField("updated_at", label=_("Changed")),
         _Retired("retired_at", label=_("Retired")),
     ]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from anyio.to_thread import run_sync
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -18,8 +18,8 @@ from starlette_admin.filters import FilterGroup
 from starlette_admin.flash import flash
 from starlette_admin.i18n import gettext
 
-from sicargabox_api.admin.fields import CodeField, MomentField, ShownField, WordField
-from sicargabox_api.admin.language import _
+from sicargabox_api.admin.fields import ActorField, CodeField, MomentField, ShownField, WordField, stored_actor
+from sicargabox_api.admin.language import _, number
 from sicargabox_api.admin.refusals import sentence
 from sicargabox_api.admin.safe_view import SafeModelView
 from sicargabox_api.admin.staff import StaffServices, actor, may
@@ -62,7 +62,9 @@ def progress_text(task: TaskView) -> dict[str, Any]:
     done = percent(task)
     if done is None:
         return {"percent": None, "text": "" if task.progress_current is None else f"{task.progress_current}"}
-    counted = f"{task.progress_current}/{task.progress_total}" if task.progress_total else f"{done} %"
+    counted = (
+        f"{number(task.progress_current or 0)}/{number(task.progress_total)}" if task.progress_total else f"{done} %"
+    )
     return {"percent": done, "text": counted}
 
 
@@ -99,7 +101,7 @@ class TaskHistory(SafeModelView):
         ),
         MomentField("created_at", label=_("Accepted")),
         ShownField("took", label=_("Took"), getter=lambda _request, row: seconds_text(duration(row.view))),
-        CodeField("initiated_by", label=_("Started by")),
+        ActorField("initiated_by", label=_("Started by")),
         IntegerField("attempt", label=_("Attempts")),
         CodeField("id", label=_("Id"), copy_to_clipboard=True),
         WordField("queue", label=_("Queue"), choices=list(QUEUE_WORDS.items())),
@@ -118,6 +120,11 @@ class TaskHistory(SafeModelView):
     def searched(self, term: str) -> str:
         """Ids are lower case."""
         return term.strip().lower()
+
+    def get_search_query(self, request: Request, term: str) -> Any:
+        """People are looked for by their name alone too, as they are shown."""
+        named = self.model.initiated_by.startswith(stored_actor(term), autoescape=True)
+        return or_(super().get_search_query(request, term), named)
 
     # --- reading: rows with their view ----------------------------------------------------------------------------
     def get_list_query(self, request: Request) -> Any:

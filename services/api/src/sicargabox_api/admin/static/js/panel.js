@@ -107,8 +107,8 @@ function showTask(task) {
   const { parts } = entry;
   parts.badge.className = `badge bg-${task.tone}-lt`;
   parts.badge.textContent = task.word;
-  const counted = task.total ? `${task.current} ${words.of} ${task.total}` : "";
-  parts.text.textContent = [counted, task.took, `${words.by} ${task.by.replace(/^user:/, "")}`].filter(Boolean).join(" · ");
+  const counted = task.total ? task.counted : "";
+  parts.text.textContent = [counted, task.took, `${words.by} ${task.by}`].filter(Boolean).join(" · ");
   parts.detail.textContent = task.error || task.why || "";
   parts.cancel.hidden = !task.can_cancel;
   parts.cancel.disabled = false;
@@ -126,6 +126,10 @@ function showTask(task) {
   if (task.ended && !entry.endedAt) entry.endedAt = Date.now();
 }
 
+function when(moment) {
+  return element("time", { datetime: moment.iso }, `${moment.exact} (${moment.ago})`);
+}
+
 function showTasks(state) {
   const named = new Set(state.tasks.map((task) => task.id));
   for (const task of state.tasks) showTask(task);
@@ -137,15 +141,14 @@ function showTasks(state) {
   }
   const empty = document.getElementById("panel-empty");
   empty.hidden = known.size > 0;
-  empty.textContent = words.no_tasks;
   const { summary } = state;
+  empty.replaceChildren(words.no_tasks, ...(summary.last_ended ? [` ${words.ended} `, when(summary.last_ended), "."] : []));
   const parts = [];
-  if (summary.built_at) {
-    parts.push(words.index.replace("{count}", summary.documents).replace("{when}", summary.built_at));
-  } else parts.push(words.index_none);
-  parts.push(summary.failures ? words.failures.replace("{count}", summary.failures) : words.no_failures);
-  if (state.more) parts.push(words.more.replace("{count}", state.more));
-  document.getElementById("panel-summary").textContent = parts.join(" · ");
+  if (summary.built) parts.push([words.index.replace("{count}", summary.documents), " ", when(summary.built)]);
+  else parts.push([words.index_none]);
+  parts.push([summary.failures ? words.failures.replace("{count}", summary.failures) : words.no_failures]);
+  if (state.more) parts.push([words.more.replace("{count}", state.more)]);
+  document.getElementById("panel-summary").replaceChildren(...parts.flatMap((part, at) => (at ? [" · ", ...part] : part)));
 }
 
 const heads = [...document.querySelectorAll("#panel-queues-table th[scope=col]")].map((head) => head.textContent.trim());
@@ -163,8 +166,11 @@ function showQueues(queues) {
   document.getElementById("panel-queues").replaceChildren(...rows);
 }
 
+// Of Spanish alone the numbers would be those of Spain.
+const region = document.documentElement.lang === "es" ? "es-HN" : "en";
+
 function megabytes(bytes) {
-  return `${(bytes / 1048576).toLocaleString(document.documentElement.lang, { maximumFractionDigits: 1 })} MB`;
+  return `${(bytes / 1048576).toLocaleString(region, { maximumFractionDigits: bytes < 1048576 ? 3 : 1 })} MB`;
 }
 
 function meter(label, used, most) {
