@@ -149,7 +149,13 @@ def test_the_counts_of_a_killed_child_are_kept_and_its_state_is_forgotten(watche
         what="the second attempt is counted",
     )
     folder = Path(system.environment[observability.MULTIPROCESS_DIR])
-    assert not list(folder.glob(f"gauge_live*_{pid}.db"))
+
+    def forgotten() -> bool:
+        # Until its parent has reaped it, a dead child is a process.
+        watched.samples()
+        return not list(folder.glob(f"gauge_live*_{pid}.db"))
+
+    wait_until(forgotten, seconds=DEADLINE, what="its live gauges are forgotten")
 
 
 def test_every_family_has_a_sample_after_a_small_run(watched: Watched) -> None:
@@ -175,6 +181,26 @@ def test_every_family_has_a_sample_after_a_small_run(watched: Watched) -> None:
         return expected - found
 
     wait_until(lambda: not missing(), seconds=DEADLINE, what=f"a sample of each family; missing {missing()}")
+
+
+def test_only_who_looks_for_a_figure_tells_it(watched: Watched) -> None:
+    """A worker that showed `redis_up 0` from its start would raise an alarm for ever."""
+    watched.system.wait_final(watched.system.submit(ACT, note="only"))
+    looked_for = {"sicargabox_redis_up", "sicargabox_scheduler_last_pass_timestamp_seconds"}
+    assert not looked_for & {name for name, _ in watched.samples()}
+    wait_until(
+        lambda: looked_for <= {name for name, _ in watched.samples(watched.scheduler_port)},
+        seconds=DEADLINE,
+        what="the scheduler tells them",
+    )
+
+
+def test_no_line_of_a_library_is_written_twice(watched: Watched) -> None:
+    """Neither in colours beside the plain one nor with the result of the task it is about."""
+    watched.system.wait_final(watched.system.submit(ACT, note="plain"))
+    lines = watched.lines()
+    assert any(line["logger"].startswith("celery.") for line in lines)
+    assert not any({"data", "color_message"} & line.keys() for line in lines)
 
 
 def test_a_worker_and_a_scheduler_say_that_they_live_and_are_ready(watched: Watched) -> None:

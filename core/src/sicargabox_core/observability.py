@@ -82,16 +82,23 @@ RECONCILED = Counter(
     "Rows the reconciler acted on, by action (expired, failed, revoked, republished).",
     ["action"],
 )
+# What only the scheduler looks for has a label: without one the library shows 0 in every process from its start, and
+# the API said that Redis was down.
 SCHEDULER_LAST_PASS = Gauge(
     "sicargabox_scheduler_last_pass_timestamp_seconds",
-    "Unix time of the reconciler's last complete pass.",
+    "Unix time of the last complete pass (reconcile).",
+    ["pass"],
     multiprocess_mode="max",
 )
-REDIS_UP = Gauge("sicargabox_redis_up", "1 when Redis answered the last look.", multiprocess_mode="mostrecent")
-REDIS_USED_BYTES = Gauge(
-    "sicargabox_redis_used_memory_bytes", "used_memory of the primary.", multiprocess_mode="mostrecent"
+REDIS_UP = Gauge(
+    "sicargabox_redis_up", "1 when Redis answered the last look.", ["server"], multiprocess_mode="mostrecent"
 )
-REDIS_MAX_BYTES = Gauge("sicargabox_redis_max_memory_bytes", "maxmemory.", multiprocess_mode="mostrecent")
+REDIS_USED_BYTES = Gauge(
+    "sicargabox_redis_used_memory_bytes", "used_memory of the primary.", ["server"], multiprocess_mode="mostrecent"
+)
+REDIS_MAX_BYTES = Gauge(
+    "sicargabox_redis_max_memory_bytes", "maxmemory of the primary.", ["server"], multiprocess_mode="mostrecent"
+)
 REDIS_DB_BYTES = Gauge(
     "sicargabox_redis_db_memory_bytes",
     "Memory of one database, estimated from a sample of its keys.",
@@ -185,6 +192,7 @@ def configure_logging(settings: Settings, service: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _drop_repeated,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _name_service(service),
     ]
@@ -216,6 +224,13 @@ def configure_logging(settings: Settings, service: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _drop_repeated(_logger: Any, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    # uvicorn adds its message once more with colours, Celery its own with the task's result.
+    for name in ("color_message", "data"):
+        event.pop(name, None)
+    return event
 
 
 def _name_service(service: str) -> structlog.types.Processor:

@@ -37,6 +37,7 @@ FIGURES_SECONDS = 5.0
 # Measuring the keys of a database costs Redis some milliseconds, and memory moves slowly.
 MEMORY_SECONDS = 30.0
 BACK_OFF_MOST_SECONDS = 5.0
+_PRIMARY = "primary"
 
 
 @dataclass
@@ -111,7 +112,7 @@ class Scheduler:
 
     def _reconcile(self) -> None:
         self._reconciler.run_once()
-        observability.SCHEDULER_LAST_PASS.set_to_current_time()
+        observability.SCHEDULER_LAST_PASS.labels("reconcile").set_to_current_time()
         self._last_pass = datetime.now(UTC)
 
     def _report(self) -> None:
@@ -147,11 +148,11 @@ class Scheduler:
             report = memory_report(self._settings)
         except Unavailable:
             # Not a fault of this process: the gauge and its alert say it.
-            observability.REDIS_UP.set(0)
+            observability.REDIS_UP.labels(_PRIMARY).set(0)
             return
-        observability.REDIS_UP.set(1)
-        observability.REDIS_USED_BYTES.set(report.used)
-        observability.REDIS_MAX_BYTES.set(report.maximum)
+        observability.REDIS_UP.labels(_PRIMARY).set(1)
+        observability.REDIS_USED_BYTES.labels(_PRIMARY).set(report.used)
+        observability.REDIS_MAX_BYTES.labels(_PRIMARY).set(report.maximum)
         for database in report.databases:
             observability.REDIS_DB_BYTES.labels(str(database.db)).set(database.bytes)
             if database.budget is not None:
