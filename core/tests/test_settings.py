@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sicargabox_core.errors import InvalidSetting
@@ -89,3 +91,42 @@ def test_no_secret_is_in_an_error_or_in_the_settings_text() -> None:
     with pytest.raises(InvalidSetting) as caught:
         load_settings(redis_password=["hunter22hunter22"])
     assert "hunter22" not in str(caught.value)
+
+
+def test_a_password_is_read_from_its_file_without_the_line_end(tmp_path: Path) -> None:
+    (tmp_path / "of-redis").write_text(" p ä'\n")
+    (tmp_path / "of-sentinels").write_text("s")
+    settings = load_settings(
+        redis_password_file=f"{tmp_path}/of-redis", redis_sentinel_password_file=f"{tmp_path}/of-sentinels"
+    )
+    assert settings.effective_redis_password == " p ä'"
+    assert settings.effective_redis_sentinel_password == "s"
+
+
+@pytest.mark.parametrize(
+    ("given", "variable"),
+    [
+        ({"redis_password_file": "/nowhere"}, "SICARGABOX_REDIS_PASSWORD_FILE: /nowhere cannot be read"),
+        ({"redis_sentinel_password_file": "/nowhere"}, "SICARGABOX_REDIS_SENTINEL_PASSWORD_FILE"),
+        ({"redis_password_file": "/dev/null"}, "SICARGABOX_REDIS_PASSWORD_FILE: /dev/null is empty"),
+        ({"redis_password_file": "/dev/null", "redis_password": "p"}, "SICARGABOX_REDIS_PASSWORD_FILE: a password and"),
+        (
+            {"redis_url": "redis://h", "redis_tls": True, "redis_tls_ca_file": "/nowhere"},
+            "SICARGABOX_REDIS_TLS_CA_FILE: /nowhere",
+        ),
+        ({"redis_tls": True}, "SICARGABOX_REDIS_TLS: "),
+        ({"redis_tls_ca_file": "/dev/null"}, "SICARGABOX_REDIS_TLS_CA_FILE: .*plain text"),
+        (
+            {"redis_url": "redis://h", "redis_tls": True, "redis_tls_cert_file": "/dev/null"},
+            "SICARGABOX_REDIS_TLS_KEY_FILE",
+        ),
+        (
+            {"redis_url": "redis://h", "redis_tls": True, "redis_tls_key_file": "/dev/null"},
+            "SICARGABOX_REDIS_TLS_CERT_FILE",
+        ),
+    ],
+)
+def test_files_of_redis_that_cannot_be_meant_are_refused_at_start(given: dict[str, object], variable: str) -> None:
+    with pytest.raises(InvalidSetting, match=variable) as caught:
+        load_settings(**given)
+    assert caught.value.remedy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty
@@ -65,13 +66,28 @@ def test_every_task_has_the_queue_of_its_spec(celery: Celery) -> None:
 
 def test_sentinels_and_passwords_reach_broker_and_results() -> None:
     settings = load_settings(
-        redis_url="sentinel://a:1;sentinel://b:2", redis_password="p/w", redis_sentinel_password="s"
+        redis_url="sentinel://a:1;sentinel://b:2",
+        redis_password="p/w",
+        redis_sentinel_username="reader",
+        redis_sentinel_password="s",
     )
     celery = make_celery(settings, "tests")
     assert celery.conf.broker_url == "sentinel://:p%2Fw@a:1/0;sentinel://:p%2Fw@b:2/0"
     assert celery.conf.result_backend == "sentinel://:p%2Fw@a:1/1;sentinel://:p%2Fw@b:2/1"
     assert celery.conf.broker_transport_options["master_name"] == "mymaster"
     assert celery.conf.broker_transport_options["sentinel_kwargs"]["password"] == "s"
+    assert celery.conf.result_backend_transport_options["sentinel_kwargs"]["username"] == "reader"
+
+
+def test_tls_reaches_broker_results_and_sentinels() -> None:
+    settings = load_settings(redis_url="sentinel://a:1", redis_tls=True, redis_tls_ca_file=__file__)
+    conf = make_celery(settings, "tests").conf
+    for options in (conf.broker_use_ssl, conf.redis_backend_use_ssl):
+        assert options["ssl_ca_certs"] == __file__
+        assert options["ssl_cert_reqs"] == ssl.CERT_REQUIRED
+        assert options["ssl_check_hostname"] is True
+    assert conf.broker_transport_options["sentinel_kwargs"]["ssl"] is True
+    assert conf.broker_transport_options["sentinel_kwargs"]["ssl_ca_certs"] == __file__
 
 
 def test_a_worker_outlives_many_losses_of_its_broker(

@@ -7,6 +7,7 @@ hub of hints, so the caller decides whether a second try is worth a user's wait.
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -34,6 +35,7 @@ __all__ = [
     "connect",
     "memory_report",
     "parse_address",
+    "sentinel_options",
 ]
 
 CONNECT_SECONDS = 0.5
@@ -56,12 +58,16 @@ BUDGETS: dict[Db, int] = {Db.BROKER: 50 * _MEGABYTE, Db.RESULTS: 100 * _MEGABYTE
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """Where Redis is: one server, or the Sentinels that know which server is the primary."""
+    """Where Redis is: one server, or the Sentinels that know which server is the primary.
+
+    ``tls``: how certificates are checked, in redis-py's names (kombu and Flower pass them on); empty: plain text.
+    """
 
     scheme: str
     hosts: tuple[tuple[str, int], ...]
     username: str = ""
     password: str = field(default="", repr=False)
+    tls: dict[str, Any] = field(default_factory=dict)
 
     @property
     def sentinels(self) -> bool:
@@ -83,7 +89,7 @@ def parse_address(settings: Settings) -> RedisAddress:
     """Reads the Redis settings. Raises ``InvalidSetting`` for an address that is none."""
     hosts: list[tuple[str, int]] = []
     schemes: set[str] = set()
-    username, password = settings.redis_username, settings.redis_password.get_secret_value()
+    username, password = settings.redis_username, settings.effective_redis_password
     for part in settings.effective_redis_url.split(";"):
         parsed = urlsplit(part.strip())
         try:
@@ -100,7 +106,40 @@ def parse_address(settings: Settings) -> RedisAddress:
         password = password or unquote(parsed.password or "")
     if len(schemes) != 1 or ("sentinel" not in schemes and len(hosts) > 1):
         raise _not_an_address("several addresses are possible for Sentinels only")
-    return RedisAddress(scheme=schemes.pop(), hosts=tuple(hosts), username=username, password=password)
+    scheme = schemes.pop()
+    return RedisAddress(
+        scheme="rediss" if scheme == "redis" and settings.redis_tls else scheme,
+        hosts=tuple(hosts),
+        username=username,
+        password=password,
+        tls=_tls(settings) if settings.redis_over_tls else {},
+    )
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
+    files = {
+        "ssl_ca_certs": settings.redis_tls_ca_file,
+        "ssl_certfile": settings.redis_tls_cert_file,
+        "ssl_keyfile": settings.redis_tls_key_file,
+    }
+    # Without a check of the name whoever holds any certificate of that authority could pose as Redis.
+    return {
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+        "ssl_check_hostname": True,
+        **{name: path for name, path in files.items() if path},
+    }
+
+
+def sentinel_options(settings: Settings, seconds: float) -> dict[str, Any]:
+    """How the Sentinels are reached, for redis-py, kombu and Flower; ``seconds`` bound connect and answer."""
+    tls = parse_address(settings).tls
+    return {
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+        "username": settings.redis_sentinel_username or None,
+        "password": settings.effective_redis_sentinel_password or None,
+        **({"ssl": True, **tls} if tls else {}),
+    }
 
 
 def _not_an_address(why: str) -> InvalidSetting:
@@ -133,18 +172,14 @@ def connect(
         "socket_keepalive": True,
         # redis-py's default is three more tries with seconds of sleep between them.
         "retry": Retry(NoBackoff(), 0),
+        **({"ssl": True, **address.tls} if address.tls else {}),
     }
     if not address.sentinels:
         host, port = address.hosts[0]
-        return redis.Redis(host=host, port=port, ssl=address.scheme == "rediss", **options)
+        return redis.Redis(host=host, port=port, **options)
     sentinel = Sentinel(
         list(address.hosts),
-        sentinel_kwargs={
-            "socket_timeout": min(timeout, CONNECT_SECONDS),
-            "socket_connect_timeout": min(timeout, CONNECT_SECONDS),
-            "password": settings.redis_sentinel_password.get_secret_value() or None,
-            "retry": Retry(NoBackoff(), 0),
-        },
+        sentinel_kwargs=sentinel_options(settings, min(timeout, CONNECT_SECONDS)) | {"retry": Retry(NoBackoff(), 0)},
         **options,
     )
     name = settings.redis_sentinel_master

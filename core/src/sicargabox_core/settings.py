@@ -63,7 +63,18 @@ class Settings(BaseSettings):
     redis_sentinel_master: str = Field("mymaster", description="Name under which the Sentinels watch the primary.")
     redis_username: str = Field("", description="ACL user; empty: the default user.")
     redis_password: SecretStr = Field(SecretStr(""), description="Password of the Redis servers.")
+    redis_password_file: str = Field("", description="File that holds that password, in its place.")
+    redis_sentinel_username: str = Field("", description="ACL user of the Sentinels; empty: their default user.")
     redis_sentinel_password: SecretStr = Field(SecretStr(""), description="Password of the Sentinels.")
+    redis_sentinel_password_file: str = Field("", description="File that holds that password, in its place.")
+    redis_tls: bool = Field(
+        False, description="Speak TLS with Redis and its Sentinels; a `rediss://` address does so by itself."
+    )
+    redis_tls_ca_file: str = Field(
+        "", description="Certificates that Redis' own must be signed by; empty: the system's."
+    )
+    redis_tls_cert_file: str = Field("", description="Certificate we show Redis, where it asks for one.")
+    redis_tls_key_file: str = Field("", description="Private key of that certificate.")
     search_url: str = Field("", description="Elasticsearch address; empty: the embedded engine.")
 
     secret_key: SecretStr = Field(
@@ -126,6 +137,7 @@ class Settings(BaseSettings):
                     remedy=f"Set at least {_LEAST_SECRET_KEY} random characters.",
                 )
         self._check_forms()
+        self._check_redis()
         return self
 
     def _check_forms(self) -> None:
@@ -167,6 +179,68 @@ class Settings(BaseSettings):
                         remedy="Write them like 10.0.0.7 or 10.0.0.0/8, separated by commas.",
                     ) from error
 
+    def _check_redis(self) -> None:
+        for name in ("redis_password", "redis_sentinel_password"):
+            if getattr(self, name).get_secret_value() and getattr(self, f"{name}_file"):
+                raise InvalidSetting(
+                    "a password and a file that holds it cannot both be right",
+                    field=f"{ENV_PREFIX}{name.upper()}_FILE",
+                    remedy=f"Unset it or {ENV_PREFIX}{name.upper()}.",
+                )
+            self._secret(name)
+        if self.redis_tls and self.embedded_redis:
+            raise InvalidSetting(
+                "the embedded Redis listens on this machine only and speaks no TLS",
+                field=f"{ENV_PREFIX}REDIS_TLS",
+                remedy=f"Set {ENV_PREFIX}REDIS_URL, or unset it.",
+            )
+        for name in ("redis_tls_ca_file", "redis_tls_cert_file", "redis_tls_key_file"):
+            path: str = getattr(self, name)
+            if path:
+                # Here and not at the first connection: nothing but a wrong address would be told there.
+                _content(name, path)
+                if not self.redis_over_tls:
+                    raise InvalidSetting(
+                        "a certificate is of use over TLS only, and Redis is spoken to in plain text",
+                        field=ENV_PREFIX + name.upper(),
+                        remedy=f"Set {ENV_PREFIX}REDIS_TLS=true, or unset it.",
+                    )
+        if bool(self.redis_tls_cert_file) != bool(self.redis_tls_key_file):
+            missing = "KEY" if self.redis_tls_cert_file else "CERT"
+            raise InvalidSetting(
+                "a certificate and its private key belong together",
+                field=f"{ENV_PREFIX}REDIS_TLS_{missing}_FILE",
+                remedy="Set both or none.",
+            )
+
+    def _secret(self, name: str) -> str:
+        path: str = getattr(self, f"{name}_file")
+        if not path:
+            secret: SecretStr = getattr(self, name)
+            return secret.get_secret_value()
+        # An editor ends the last line; a password never does.
+        content = _content(f"{name}_file", path).rstrip("\r\n")
+        if not content:
+            raise InvalidSetting(
+                f"{path} is empty", field=f"{ENV_PREFIX}{name.upper()}_FILE", remedy="Write the password into it."
+            )
+        return content
+
+    @property
+    def effective_redis_password(self) -> str:
+        """The password of the Redis servers, read anew from its file when one is named. Raises ``InvalidSetting``."""
+        return self._secret("redis_password")
+
+    @property
+    def effective_redis_sentinel_password(self) -> str:
+        """The same of the Sentinels."""
+        return self._secret("redis_sentinel_password")
+
+    @property
+    def redis_over_tls(self) -> bool:
+        """Whether Redis and its Sentinels are spoken to over TLS."""
+        return self.redis_tls or self.redis_url.startswith("rediss://")
+
     @property
     def effective_database_url(self) -> str:
         """The database's SQLAlchemy URL, embedded SQLite when none is set."""
@@ -198,6 +272,18 @@ class Settings(BaseSettings):
         if self.log_format:
             return self.log_format
         return "json" if self.environment == "production" else "console"
+
+
+def _content(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise InvalidSetting(
+            f"{path} cannot be read: {reason}",
+            field=ENV_PREFIX + name.upper(),
+            remedy="Name a file that this process may read, or unset it.",
+        ) from error
 
 
 def misspelt(variables: Iterable[str]) -> dict[str, str | None]:

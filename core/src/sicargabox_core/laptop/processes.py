@@ -119,7 +119,7 @@ def configure(settings: Settings, folders: Folders) -> None:
         _metrics_folder(folders, name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     redis = [f'include "{REDIS_CONF}"', "bind 127.0.0.1", f"port {settings.redis_port}", f'dir "{folders.redis}"']
-    if password := settings.redis_password.get_secret_value():
+    if password := settings.effective_redis_password:
         redis.append(f"requirepass {_quoted(password)}")
     write_private(_redis_configuration(folders), "\n".join(redis) + "\n")
 

@@ -6,7 +6,6 @@ measured on Celery and kombu 5.7.0 with redis-py 8.1.0 and Redis 7.0, which is w
 
 from __future__ import annotations
 
-import ssl
 import warnings
 from queue import Empty
 from typing import Any
@@ -18,11 +17,14 @@ from kombu.entity import Exchange
 from kombu.entity import Queue as KombuQueue
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from sicargabox_core.redis_server import CONNECT_SECONDS, Db, RedisAddress, parse_address
+from sicargabox_core.redis_server import CONNECT_SECONDS, Db, RedisAddress, parse_address, sentinel_options
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks.contracts import TASKS, Queue
 
 log = structlog.get_logger(__name__)
+
+# A Sentinel that does not answer by then is passed over for the next.
+_SENTINEL_SECONDS = 1.0
 
 # Celery announces a changed default of 6.0 at every reconnect; make_celery says why we choose the present one.
 warnings.filterwarnings("ignore", message=r"\s*In Celery 5.1 we introduced an optional breaking change")
@@ -91,7 +93,7 @@ def make_celery(settings: Settings, name: str) -> Celery:
     app.conf.update(
         broker_url=address.url(Db.BROKER),
         broker_transport_options=_transport_options(settings, address),
-        broker_use_ssl=_tls(address),
+        broker_use_ssl=address.tls or None,
         broker_connection_retry_on_startup=True,
         # The default gives up after 100 tries, and a worker that gave up is gone.
         broker_connection_max_retries=None,
@@ -101,10 +103,10 @@ def make_celery(settings: Settings, name: str) -> Celery:
         result_backend=address.url(Db.RESULTS),
         result_backend_transport_options={
             "master_name": settings.redis_sentinel_master,
-            "sentinel_kwargs": _sentinel_options(settings),
+            "sentinel_kwargs": sentinel_options(settings, _SENTINEL_SECONDS),
             "retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1},
         },
-        redis_backend_use_ssl=_tls(address),
+        redis_backend_use_ssl=address.tls or None,
         redis_socket_timeout=1.0,
         redis_socket_connect_timeout=CONNECT_SECONDS,
         redis_socket_keepalive=True,
@@ -157,17 +159,8 @@ def _transport_options(settings: Settings, address: RedisAddress) -> dict[str, A
         "max_connections": 50,
     }
     if address.sentinels:
-        options |= {"master_name": settings.redis_sentinel_master, "sentinel_kwargs": _sentinel_options(settings)}
+        options |= {
+            "master_name": settings.redis_sentinel_master,
+            "sentinel_kwargs": sentinel_options(settings, _SENTINEL_SECONDS),
+        }
     return options
-
-
-def _sentinel_options(settings: Settings) -> dict[str, Any]:
-    return {
-        "socket_timeout": 1,
-        "socket_connect_timeout": 1,
-        "password": settings.redis_sentinel_password.get_secret_value() or None,
-    }
-
-
-def _tls(address: RedisAddress) -> dict[str, Any] | None:
-    return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if address.scheme == "rediss" else None
