@@ -286,6 +286,16 @@ def test_leases_that_ended_while_the_database_was_away_may_be_renewed_first(worl
     assert [world.view(task.id).failures for task in (alive, dead)] == [0, 1]
 
 
+def test_passes_that_are_always_late_take_the_tasks_of_dead_workers_all_the_same(world: World) -> None:
+    claim = world.running()
+    world.expire(claim.id)
+    late = []
+    for _ in range(2):
+        world.passed += 60
+        late.append(world.pass_once().expired)
+    assert late == [0, 1]
+
+
 def test_a_database_that_is_away_stops_the_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = world.running()
     world.expire(claim.id)

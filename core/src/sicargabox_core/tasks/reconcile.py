@@ -109,6 +109,7 @@ class Reconciler:
         self._changed = changed
         self._clock = clock
         self._seen = self._leases_count_from = clock()
+        self._waited = False
 
     def run_once(self) -> Pass:
         """One pass: work in proportion to the rows that need it, at most 500 of each kind.
@@ -141,10 +142,13 @@ class Reconciler:
         No worker could renew one meanwhile; those that live do it now, and only the others' tasks are taken from them.
         """
         settings, now = self._settings, self._clock()
-        if now - self._seen > settings.task_lease_seconds / 2 + 2 * settings.reconcile_interval_seconds:
-            self._leases_count_from = now + 2 * settings.task_heartbeat_seconds
+        away = now - self._seen > settings.task_lease_seconds / 2 + 2 * settings.reconcile_interval_seconds
         self._seen = now
-        return now >= self._leases_count_from
+        if away and not self._waited:
+            self._leases_count_from = now + 2 * settings.task_heartbeat_seconds
+        # Once only: passes that are always late, on a machine that is too slow, must not keep dead workers' tasks.
+        self._waited = now < self._leases_count_from
+        return not self._waited
 
     # --- transitions -------------------------------------------------------------------------------------------------
     def _apply(self, task_id: str, change: Callable[[Session, str], Transition], done: Pass) -> tuple[str, ...]:
