@@ -251,6 +251,7 @@ def test_people_are_named_and_looked_for_by_their_name_alone(site: StaffSite, ch
         assert "user:jefa" not in re.sub(r"(?s)<(script|style).*?</\1>", "", text), query
     assert actor_words("token:escaner") == "program escaner"
     assert actor_words("x:y") == "x:y"
+    assert actor_words("task:ai.generate_keywords") == "task Generate keywords"
 
 
 def test_moments_are_exact_in_the_offices_zone_and_relative(site: StaffSite, chief: httpx.Client) -> None:

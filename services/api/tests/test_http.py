@@ -59,6 +59,12 @@ def test_what_the_framework_refuses_is_a_problem_too(visitor: httpx.Client) -> N
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
+def test_a_body_that_is_no_json_is_said_to_be_so(visitor: httpx.Client) -> None:
+    answer = visitor.post("/api/v1/selections", content=b'{"code": "8517', headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert (answer.json()["field"], answer.json()["detail"]) == ("body", "the body is not JSON")
+
+
 def test_an_unforeseen_error_tells_nothing_but_its_request_id(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret in a message")

@@ -29,6 +29,14 @@ def test_children_come_in_the_official_order(visitor: httpx.Client) -> None:
     assert visitor.get(f"{API}/lines/8518300000/children").json()["items"] == []
 
 
+@pytest.mark.parametrize("code", ["8518.30", "851830", "8518.30.00"])
+def test_a_subheading_without_parts_is_its_one_line(visitor: httpx.Client, code: str) -> None:
+    assert visitor.get(f"{API}/lines/{code}").json()["code"] == "8518300000"
+    assert visitor.get(f"{API}/lines/{code}/children").json()["items"] == []
+    assert visitor.get(f"{API}/lines/{code}/keywords").json()["items"]
+    assert visitor.get(f"/partida/{code}").status_code == 200
+
+
 def test_a_retired_line_is_told_with_its_date(api: Api) -> None:
     with api.database.write() as session:
         line = session.get(TariffLine, "8518900000")

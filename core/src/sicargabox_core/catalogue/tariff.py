@@ -67,6 +67,13 @@ def get(session: Session, code: str) -> TariffLine:
     return node
 
 
+def whole_code(session: Session, code: str) -> str:
+    """``code``, or the line people mean by it: where nothing is below 8517.13, the tariff has 8517.13.00.00 alone."""
+    whole = code.ljust(LINE_LENGTH, "0")
+    known = session.scalars(select(TariffLine.code).where(TariffLine.code.in_({code, whole}))).all()
+    return code if code in known or whole not in known else whole
+
+
 def chain(session: Session, code: str) -> list[TariffLine]:
     """The nodes from the chapter down to ``code`` itself. Raises ``NotFound``."""
     node = get(session, code)

@@ -191,6 +191,16 @@ def add_handlers(app: FastAPI) -> None:
             }
             for fault in error.errors()
         ]
+        if error.errors()[0]["type"] == "json_invalid":
+            # Its place is where the reading stopped, not a field.
+            return problem(
+                request,
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "the body is not JSON",
+                code=InvalidInput.code,
+                field="body",
+                remedy="Send a JSON object, with Content-Type: application/json.",
+            )
         first = faults[0]
         return problem(
             request,

@@ -13,6 +13,7 @@ from starlette_admin.fields import ComputedField, DateTimeField, EnumField, Stri
 from starlette_admin.types import RequestAction
 
 from sicargabox_api.admin.language import MOMENT_FORMAT, _, told_moment
+from sicargabox_api.admin.task_words import task_word
 
 
 class _BetweenMoments(DateTimeBetweenFilter):
@@ -129,6 +130,8 @@ def actor_words(stored: str) -> str:
     kind, _colon, name = stored.partition(":")
     if kind == "user" and name:
         return name
+    if kind == "task":
+        name = str(task_word(name))
     return f"{_KINDS[kind]} {name}" if name and kind in _KINDS else stored
 
 

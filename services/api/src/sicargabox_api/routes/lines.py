@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 
 from sicargabox_api.authentication import visitor
 from sicargabox_api.problems import responses
@@ -115,7 +116,7 @@ class LineKeywords(BaseModel):
 def show_line(code: Code, services: ServicesDep, _limit: PublicLimit, _caller: Reader, lang: Lang = "es") -> Line:
     """Any level, chapter to line, by its code in any dotted form. A retired line is still told, with its date."""
     with services.database.read() as session:
-        *above, node = tariff.chain(session, tariff.normalise_code(code))
+        *above, node = tariff.chain(session, _asked(session, code))
         path = [
             PathStep(code=step.code, display_code=tariff.display_code(step.code), description=_text(step, lang))
             for step in above
@@ -127,7 +128,7 @@ def show_line(code: Code, services: ServicesDep, _limit: PublicLimit, _caller: R
 def list_children(code: Code, services: ServicesDep, _limit: PublicLimit, _caller: Reader, lang: Lang = "es") -> Nodes:
     """Directly below only, without retired ones; empty for a line."""
     with services.database.read() as session:
-        below = tariff.children(session, tariff.normalise_code(code))
+        below = tariff.children(session, _asked(session, code))
         return Nodes(items=[Node(**_members(node, lang)) for node in below])
 
 
@@ -149,11 +150,15 @@ def list_keywords(
             raise SignInRequired("suggestions are for staff", remedy="Open /admin, or send an API token.")
         caller.require(Role.VIEWER, SCOPE)
     with services.database.read() as session:
-        node = tariff.get(session, tariff.normalise_code(code))
+        node = tariff.get(session, _asked(session, code))
         page = keywords.list_keywords(session, line_code=node.code, states=[state], before=before, limit=limit)
         return LineKeywords(
             items=[LineKeyword.model_validate(keyword) for keyword in page.items], next_cursor=page.next_cursor
         )
+
+
+def _asked(session: Session, code: str) -> str:
+    return tariff.whole_code(session, tariff.normalise_code(code))
 
 
 def _members(node: TariffLine, lang: str) -> dict[str, Any]:

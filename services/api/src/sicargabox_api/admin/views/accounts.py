@@ -420,7 +420,7 @@ class AuditTrail(SafeModelView):
     search_columns = ("actor", "action", "object_id", "request_id")
     actions: Sequence[str] = []
     row_actions: Sequence[str] = ["view"]
-    default_columns = ("at", "actor", "action", "object_type", "object_id", "change")
+    default_columns = ("at", "actor", "action", "object_id", "change")
     fields: Sequence[Any] = [
         MomentField("at", label=_("When")),
         ActorField("actor", label=_("Who")),

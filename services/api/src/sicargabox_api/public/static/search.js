@@ -64,7 +64,8 @@ function suggestFor(form) {
       for (const one of found) {
         const node = element("div", { role: "option", id: `${list.id}-option-${options.length}`, "aria-selected": "false", lang: one.language });
         if (one.code) node.append(element("span", { class: "code" }, one.display_code), " ");
-        node.append(one.text);
+        // Legal wordings run over many lines; the list shows two of them, its reader the whole.
+        node.append(element("span", { class: "text" }, one.text));
         // Not click: the box would lose the focus first and close the list.
         node.addEventListener("pointerdown", (event) => {
           event.preventDefault();
