@@ -18,6 +18,8 @@ from sicargabox_core.accounts.models import Role
 from sicargabox_core.accounts.users import create_user
 from sicargabox_core.catalogue.tariff_import import import_tariff
 from sicargabox_core.db import Database
+from sicargabox_core.laptop.folders import Folders
+from sicargabox_core.laptop.supervision import only_one
 from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.search.documents import iter_documents
 from sicargabox_core.search.service import make_engine
@@ -92,6 +94,14 @@ def test_an_empty_machine_is_told_what_to_run_and_nothing_is_made(line: CommandL
     assert "sicargabox migrate" in findings["database"]["remedy"]
     assert findings["redis"]["remedy"] == "Start `sicargabox run`."
     assert not folder.exists()
+
+
+def test_an_embedded_redis_that_refuses_is_not_told_to_be_started_again(line: CommandLine, tmp_path: Path) -> None:
+    folders = Folders.of(tmp_path)
+    folders.make()
+    with only_one(folders):
+        _, findings = _diagnosis(line, REDIS_URL="", REDIS_PORT=str(free_port()))
+    assert "SICARGABOX_REDIS_PASSWORD" in findings["redis"]["remedy"]
 
 
 def test_a_wrong_setting_is_a_finding_and_misspelt_ones_are_found_all_the_same(line: CommandLine) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sicargabox_core.db import Database
 from sicargabox_core.doctor.findings import Finding, fault, ok, unknown, warning
 from sicargabox_core.errors import Unavailable
+from sicargabox_core.laptop.folders import Folders, holder
 from sicargabox_core.redis_server import Db, RedisError, RedisReport, connect, memory_report, parse_address
 from sicargabox_core.settings import ENV_PREFIX, Settings
 from sicargabox_core.tasks.presence import last_pass_of_scheduler
@@ -24,19 +25,26 @@ def server(settings: Settings) -> Iterator[Finding]:
     try:
         report = memory_report(settings)
     except Unavailable as error:
-        remedy = (
-            "Start `sicargabox run`."
-            if settings.embedded_redis
-            else f"Start it, or correct {ENV_PREFIX}REDIS_URL and its password."
-        )
         # Accepted tasks are in SQL and searches go on, but nothing runs.
-        yield fault("redis", f"{where}: {error.__cause__ or error}", remedy)
+        yield fault("redis", f"{where}: {error.__cause__ or error}", _remedy_when_away(settings))
         return
     databases = ", ".join(f"DB {one.db} {one.name} {_megabytes(one.bytes)}" for one in report.databases)
     yield ok("redis", f"{where}, {report.role}, version {report.version}; {databases}")
     yield from _version(report)
     yield from _memory(report)
     yield from _persistence(report)
+
+
+def _remedy_when_away(settings: Settings) -> str:
+    if not settings.embedded_redis:
+        return f"Start it, or correct {ENV_PREFIX}REDIS_URL and its password."
+    folders = Folders.of(settings.data_dir)
+    if holder(folders) is None:
+        return "Start `sicargabox run`."
+    return (
+        f"`sicargabox run` keeps it running: set {ENV_PREFIX}REDIS_PORT and {ENV_PREFIX}REDIS_PASSWORD as they were "
+        f"there, or see {folders.logs}/redis.log."
+    )
 
 
 def _version(report: RedisReport) -> Iterator[Finding]:
