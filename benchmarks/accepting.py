@@ -26,8 +26,8 @@ def measure(folder: Path, kind: str, database_url: Callable[[], str], redis_url:
             site.start_api()
             post = request("POST", "/api/v1/tasks/housekeeping.no_op", token=site.token, body=b'{"note":"benchmark"}')
             closed_loop(site.port, lambda _n, post=post: post, clients=1, most=50)  # type: ignore[misc]  # bound early
-            alone = closed_loop(site.port, lambda _n, post=post: post, clients=1, most=300)  # type: ignore[misc]
-            steady = open_loop(site.port, lambda _n, post=post: post, rate=RATE, seconds=SECONDS)  # type: ignore[misc]
+            alone = closed_loop(site.port, lambda _n, post=post: post, clients=1, most=300)  # type: ignore[misc]  # default argument
+            steady = open_loop(site.port, lambda _n, post=post: post, rate=RATE, seconds=SECONDS)  # type: ignore[misc]  # default argument
             goal = f"p50 ≤ {GOAL_P50_MS:g} ms, p99 ≤ {GOAL_P99_MS:g} ms"
             for what, outcome in (("one client", alone), (f"{RATE} requests/s, open loop", steady)):
                 p50, p99 = outcome.quantile(0.5), outcome.quantile(0.99)

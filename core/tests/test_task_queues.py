@@ -35,7 +35,7 @@ def publisher(settings: Settings) -> Iterator[Publisher]:
 
 def submit(database: Database, **more: object) -> TaskView:
     with database.write() as session:
-        return store.submit(session, NO_OP, NoOp(), initiated_by="user:test", **more).task  # type: ignore[arg-type]
+        return store.submit(session, NO_OP, NoOp(), initiated_by="user:test", **more).task  # type: ignore[arg-type]  # mixed
 
 
 def milliseconds(task: TaskView) -> datetime:

@@ -249,7 +249,7 @@ def test_a_list_is_paged_by_key_and_filtered(database: Database) -> None:
         assert len({keyword.id for keyword in (*first.items, *second.items)}) == 6
 
         def found(**filters: object) -> list[str]:
-            return [keyword.text for keyword in keywords.list_keywords(session, **filters).items]  # type: ignore[arg-type]
+            return [keyword.text for keyword in keywords.list_keywords(session, **filters).items]  # type: ignore[arg-type]  # mixed
 
         assert found(language=EN) == ["loud 100%"]
         assert found(line_code=SPEAKER) == ["loud 100%"]

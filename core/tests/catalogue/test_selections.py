@@ -36,7 +36,7 @@ def test_a_choice_that_makes_no_sense_is_refused(database: Database, change: dic
     put_lines(database, PHONE)
     call = {"line_code": PHONE, "query": "celular", "person": ANA, **change}
     with database.write() as session, pytest.raises(InvalidInput) as caught:
-        selections.record(session, **call)  # type: ignore[arg-type]
+        selections.record(session, **call)  # type: ignore[arg-type]  # wrong on purpose
     assert caught.value.field == field
 
 

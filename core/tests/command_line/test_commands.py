@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from core.tests.catalogue.tables import row, write_table
 from core.tests.command_line.commands import CommandLine
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from sicargabox_core.accounts.models import AuditEntry, User
 from sicargabox_core.accounts.passwords import verify_password
 from sicargabox_core.accounts.tokens import authenticate
+from sicargabox_core.catalogue.models import TariffLine
+from sicargabox_core.catalogue.starter_catalogue import load_starter
 from sicargabox_core.cli.application import EXIT_CODES, app
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import NO_OP, NoOp
@@ -88,6 +90,15 @@ def test_migrate_makes_the_tables_and_may_be_repeated(line: CommandLine, tmp_pat
     first = line.json("migrate", DATABASE_URL=url)
     assert first["schema_version"] == first["expected"] >= 1
     assert line.json("migrate", DATABASE_URL=url) == first
+
+
+def test_migrate_applies_the_courier_rules_of_this_release_and_asks_for_a_rebuild(line: CommandLine) -> None:
+    load_starter(line.database)
+    assert line.json("migrate")["courier_changes"] == 0
+    with line.database.write() as session:
+        session.execute(update(TariffLine).where(TariffLine.code == "9302000000").values(courier_category="ALLOWED"))
+    assert "1 line has other courier rules now; a rebuild" in line.run("migrate").stdout
+    assert [task["name"] for task in line.json("tasks", "list")["items"]] == ["search.rebuild_index"]
 
 
 def test_an_import_reports_what_it_did_and_a_dry_run_changes_nothing(line: CommandLine, tmp_path: Path) -> None:

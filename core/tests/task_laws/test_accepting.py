@@ -207,7 +207,7 @@ def test_a_delayed_task_is_not_offered_before_it_is_due(world: World) -> None:
 )
 def test_what_one_database_could_not_keep_both_refuse(world: World, more: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        world.submit(**more)  # type: ignore[arg-type]
+        world.submit(**more)  # type: ignore[arg-type]  # wrong on purpose
     assert refusal.value.field == field
     assert world.count() == 0
 

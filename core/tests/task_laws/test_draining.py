@@ -33,7 +33,7 @@ def test_a_draining_worker_gives_back_what_it_holds_and_nothing_else(world: Worl
     world.finish(ended)
     parent, _ = world.parent(1)
     worker = Draining(world.database)
-    assert release_claims(worker) == worker.told == [held.id]  # type: ignore[arg-type]
+    assert release_claims(worker) == worker.told == [held.id]  # type: ignore[arg-type]  # a stand-in for the worker
     assert world.view(held.id).state is State.PENDING
     assert [world.view(task).state for task in (other.id, parent)] == [State.STARTED] * 2
 
@@ -56,7 +56,7 @@ def test_draining_cancelled_children_does_not_block_one_that_ends(world: World) 
     with ThreadPoolExecutor(1) as thread:
         ending = thread.submit(end_second)
         assert locked.wait(30)
-        released = release_claims(Draining(world.database))  # type: ignore[arg-type]
+        released = release_claims(Draining(world.database))  # type: ignore[arg-type]  # a stand-in for the worker
         assert ending.result(30)
     assert released == [first.id]
     assert world.view(parent).state is State.REVOKED

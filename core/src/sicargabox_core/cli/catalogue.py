@@ -23,6 +23,8 @@ def register(app: typer.Typer) -> None:
 def migrate_database(ctx: typer.Context, json: Json = False) -> None:
     """Bring the database's tables to this release. Safe to repeat; a newer database is left alone.
 
+    Lines whose courier category this release decides otherwise are changed, and a rebuild of the index is asked for.
+
     Example: SICARGABOX_DATABASE_URL=postgresql://me@host/sicargabox sicargabox migrate
     """
     from sicargabox_core.catalogue.courier import apply_rules
@@ -30,12 +32,14 @@ def migrate_database(ctx: typer.Context, json: Json = False) -> None:
 
     database = invocation(ctx).unchecked_database
     version = migrate(database)
-    if version == expected_schema_version():
-        apply_rules(database)
+    changed = apply_rules(database) if version == expected_schema_version() else 0
     if json:
-        print_json({"schema_version": version, "expected": expected_schema_version()})
-    else:
-        say(f"The database has schema version {version}.")
+        print_json({"schema_version": version, "expected": expected_schema_version(), "courier_changes": changed})
+        return
+    say(f"The database has schema version {version}.")
+    if changed:
+        lines = "1 line has" if changed == 1 else f"{changed:,} lines have"
+        say(f"{lines} other courier rules now; a rebuild of the index is asked for.")
 
 
 @imports.command("tariff")
