@@ -30,6 +30,9 @@ def test_many_messages_for_nobody_start_no_thread_each(
 
     monkeypatch.setattr(runtime, "announce", lambda ids: slow(None, ids))
     monkeypatch.setattr(control, "_revoke_rows", slow)
+    # Other tests of this process import workers' applications, which would answer these signals too.
+    monkeypatch.setattr(signals.task_unknown, "receivers", [])
+    monkeypatch.setattr(signals.task_revoked, "receivers", [])
     control.install(celery, runtime)
     before = threading.active_count()
     for number in range(100):
