@@ -16,7 +16,7 @@ from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 from jinja2.ext import babel_extract
 from services.api.tests.staff import StaffSite, csrf_of, serving_staff
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 import sicargabox_api.admin
 import sicargabox_api.public
@@ -27,7 +27,6 @@ from sicargabox_api.admin.views.accounts import ACTION_WORDS
 from sicargabox_api.authentication import SESSION_COOKIE
 from sicargabox_core.accounts import users
 from sicargabox_core.accounts.models import AuditEntry, Role
-from sicargabox_core.catalogue.models import TariffLine
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks.contracts import REBUILD_INDEX, RebuildIndex
 
@@ -211,19 +210,22 @@ def test_an_address_that_cannot_be_leads_to_the_whole_list_and_says_so(chief: ht
 def test_a_long_list_says_more_than_so_many_and_goes_on(
     chief: httpx.Client, site: StaffSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SafeModelView, "counted_rows", 3)
-    first = chief.get("/admin/tariff/list", params={"page_size": "10"}).text
-    assert "Del 1 al 10 de más de 3" in " ".join(first.split())
+    with site.database.write() as session:
+        for number in range(20):
+            session.add(AuditEntry(actor="user:jefa", action="user.role", object_type="user", object_id=f"p{number}"))
+    monkeypatch.setattr(SafeModelView, "counted_rows", 15)
+    first = chief.get("/admin/audit/list", params={"page_size": "10"}).text
+    assert "Del 1 al 10 de más de 15" in " ".join(first.split())
     assert "page=2" in first
     assert "Última" not in first
-    with site.database.write() as session:
-        session.execute(update(TariffLine).where(TariffLine.level == "LINE").values(source="official"))
+    assert "data-sb-uncounted" in first
+    assert "data-sb-uncounted" not in chief.get("/admin/audit/list", params={"page_size": "10", "q": "p1"}).text
     exported = chief.post(
-        "/admin/_api/tariff/action",
+        "/admin/_api/audit/action",
         params={"name": "export", "all": "1"},
-        data={"format": "csv", "fields": ["code"], "scope": "all"},
+        data={"format": "csv", "fields": ["object_id"], "scope": "all"},
     )
-    assert len(exported.text.split()) > 4
+    assert len(exported.text.split()) > 20
 
 
 def test_codes_have_their_dots_and_their_lines_words_and_place(chief: httpx.Client) -> None:

@@ -427,7 +427,12 @@ class AuditTrail(SafeModelView):
         WordField("action", label=_("Action"), choices=ACTION_WORDS),
         WordField("object_type", label=_("Kind"), choices=_KINDS),
         CodeField("object_id", label=_("Thing")),
-        ShownField("change", label=_("Change"), getter=lambda _request, entry: _change_text(entry)),
+        ShownField(
+            "change",
+            label=_("Change"),
+            getter=lambda _request, entry: _change_text(entry),
+            list_template="fields/wrapped.html",
+        ),
         JSONField("before", label=_("Before"), exclude_from_list=True, searchable=False),
         JSONField("after", label=_("After"), exclude_from_list=True, searchable=False),
         CodeField("request_id", label=_("Request id")),

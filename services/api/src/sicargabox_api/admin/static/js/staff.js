@@ -53,5 +53,8 @@
     });
   }
 
+  // Of more rows than were counted nobody can say how many "all" are, and no action takes as many.
+  if (document.querySelector("[data-sb-uncounted]")) document.getElementById("select-all-banner")?.remove();
+
   document.querySelector("[data-sb-focus]")?.focus();
 })();
