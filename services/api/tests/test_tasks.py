@@ -106,7 +106,7 @@ def test_a_task_that_cannot_be_started_is_404_with_those_that_can(onlooker: http
         (f"{API}/tasks/search.update_lines", b'{"codes": []}', "codes"),
         (REBUILD, b'{"fast": true}', "fast"),
         (REBUILD, b"[1]", "body"),
-        (REBUILD, b"{", "1"),
+        (REBUILD, b"{", "body"),
         (NO_OP, b'{"note": "\\u0000"}', None),
     ],
 )
