@@ -166,6 +166,20 @@ def test_a_rejected_row_never_retires_the_line_it_names(database: Database, tmp_
     assert _line(database, "8517180000").retired_at is None
 
 
+def test_a_file_that_lacks_much_of_the_catalogue_changes_nothing_unless_it_is_allowed(
+    database: Database, tmp_path: Path
+) -> None:
+    many = [row(f"8517.{number}.00.00", f"- - Aparato {number}") for number in range(20, 70)]
+    whole, part = [PHONES[0], *many], [PHONES[0], *many[:20]]
+    _import(database, tmp_path, whole)
+    with pytest.raises(InvalidInput, match=r"lacks 30 of .* --allow-retiring"):
+        _import(database, tmp_path, part)
+    assert _line(database, "8517690000").retired_at is None
+    assert import_tariff(database, write_table(tmp_path / "t.csv", part), dry_run=True, by="cli").retired == 30
+    assert import_tariff(database, write_table(tmp_path / "t.csv", part), allow_retiring=True, by="cli").retired == 30
+    assert _line(database, "8517690000").retired_at is not None
+
+
 def test_a_suppressed_line_is_retired(database: Database, tmp_path: Path) -> None:
     _import(database, tmp_path, PHONES)
     report = _import(database, tmp_path, [*PHONES[:3], row("8517.18.00.00", "+ + SUPRIMIDA + +")])

@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, cast
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Table, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.orm import Session
 
@@ -29,6 +29,10 @@ from sicargabox_core.errors import InvalidInput
 from sicargabox_core.tasks.store import bump_counter
 
 BATCH = 500
+# A new edition of the Harmonized System moves about a tenth of its lines. A file that drops more than twice that is
+# more likely one chapter, or a download that broke off, than the tariff.
+MOST_RETIRED_SHARE: Final = 0.2
+_FEW: Final = 20
 OFFICIAL: Final = "official"
 # What an import may change; `position` is written along but a mere shift of rows is no change of a line.
 _COMPARED: Final = (
@@ -67,6 +71,7 @@ def import_tariff(
     *,
     english: Path | None = None,
     dry_run: bool = False,
+    allow_retiring: bool = False,
     by: str,
     report_csv: Path | None = None,
     rules: CourierRules | None = None,
@@ -74,9 +79,11 @@ def import_tariff(
     """Makes the catalogue what the file says and reports what was done.
 
     ``english``: a table of English wording by HS code. ``by``: the principal for the audit trail. ``report_csv``: gets
-    every row's action and reason. A dry run does everything and rolls back.
+    every row's action and reason. A dry run does everything and rolls back. ``allow_retiring``: the file may drop more
+    than a fifth of the catalogue.
 
-    Raises ``InvalidInput`` (field ``file`` or ``report``), with nothing changed, when the file is not such a table.
+    Raises ``InvalidInput`` (field ``file`` or ``report``), with nothing changed, when the file is not such a table or
+    only a part of one.
     """
     started = time.monotonic()
     report = ImportReport(dry_run=dry_run)
@@ -85,7 +92,10 @@ def import_tariff(
         try:
             with database.write() as session:
                 wait_for_locks(session)
+                official = _official_nodes(session)
                 _merge(session, bench, reporter, rules or courier_rules())
+                if not (allow_retiring or dry_run):
+                    _refuse_a_part(path, report, official)
                 audit.record(
                     session,
                     actor=by,
@@ -102,6 +112,21 @@ def import_tariff(
             pass
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def _official_nodes(session: Session) -> int:
+    official = select(func.count()).where(TariffLine.source == OFFICIAL, TariffLine.retired_at.is_(None))
+    return session.scalar(official) or 0
+
+
+def _refuse_a_part(path: Path, report: ImportReport, before: int) -> None:
+    # What the starter catalogue made is there to be replaced; only official nodes count.
+    if report.retired > max(_FEW, before * MOST_RETIRED_SHARE) and before:
+        raise InvalidInput(
+            f"{path.name} lacks {report.retired:,} of the {before:,} nodes there are; it looks like a part of a tariff",
+            field="file",
+            remedy="--dry-run shows which; --allow-retiring retires them. Nothing was changed.",
+        )
 
 
 def _fill(bench: Workbench, path: Path, english: Path | None, reporter: Reporter) -> None:

@@ -50,6 +50,9 @@ def import_tariff(
         Path | None, typer.Option(help="English wording by HS code, as CSV.", exists=True, dir_okay=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would be done, and change nothing.")] = False,
+    allow_retiring: Annotated[
+        bool, typer.Option("--allow-retiring", help="Take a file that lacks more than a fifth of the catalogue.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Write what became of every row, with the reason, to this CSV.")
     ] = None,
@@ -57,8 +60,8 @@ def import_tariff(
 ) -> None:
     """Make the catalogue what the official tariff FILE says, in one transaction.
 
-    A second import updates; lines that vanished are retired, not deleted. A file that is not such a table changes
-    nothing and says what is missing.
+    A second import updates; lines that vanished are retired, not deleted. A file that is not such a table, or lacks
+    more than a fifth of the catalogue, changes nothing and says so.
 
     Example: sicargabox import tariff arancel.csv --english hs.csv --report rows.csv
     """
@@ -66,7 +69,13 @@ def import_tariff(
 
     here = invocation(ctx)
     done = tariff_import.import_tariff(
-        here.database, file, english=english, dry_run=dry_run, by=here.principal, report_csv=report
+        here.database,
+        file,
+        english=english,
+        dry_run=dry_run,
+        allow_retiring=allow_retiring,
+        by=here.principal,
+        report_csv=report,
     )
     if json:
         print_json(done)
