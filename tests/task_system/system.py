@@ -27,6 +27,7 @@ from sicargabox_core.tasks.results import ResultEntries
 from sicargabox_core.tasks.service import TaskService
 from sicargabox_core.tasks.store import TaskView
 from tests.servers.ports import wait_until
+from tests.servers.secured_redis import SecuredRedis
 from tests.servers.sentinels import SentinelInstallation
 from tests.servers.valkey import ValkeyServer
 from tests.settings import REPOSITORY
@@ -85,12 +86,17 @@ class Worker:
 class TaskSystem:
     """A database, a Redis, schedulers and workers; everything it started is gone after ``close``."""
 
-    def __init__(self, database_url: str, valkey: ValkeyServer | SentinelInstallation, folder: Path) -> None:
+    def __init__(
+        self, database_url: str, valkey: ValkeyServer | SentinelInstallation | SecuredRedis, folder: Path
+    ) -> None:
         self.redis = valkey
         self.folder = folder
-        self.settings: Settings = load_settings(
-            database_url=database_url, redis_url=valkey.url, data_dir=folder, log_format="console", **SHORT
-        )
+        own: dict[str, Any] = {"database_url": database_url, "data_dir": folder, "log_format": "console", **SHORT}
+        secured = valkey if isinstance(valkey, SecuredRedis) else None
+        # Behind users each process signs in as its own; this one accepts and publishes, as the API does.
+        of_redis = secured.options("api") if secured else {"redis_url": valkey.url}
+        self.settings: Settings = load_settings(**own, **of_redis)
+        self._of_scheduler = load_settings(**own, **secured.options("scheduler")) if secured else self.settings
         self._probe_log = folder / "probe.log"
         self.environment = os.environ | {
             "SICARGABOX_DATABASE_URL": database_url,
@@ -102,6 +108,7 @@ class TaskSystem:
             # Tests may run as root in a container; Celery warns at length.
             "PYTHONWARNINGS": "ignore",
             **{f"SICARGABOX_{name.upper()}": str(value) for name, value in SHORT.items()},
+            **(secured.environment("worker") if secured else {}),
         }
         self.database = Database.from_settings(self.settings)
         self.celery = make_celery(self.settings, "tests")
@@ -138,7 +145,7 @@ class TaskSystem:
 
     def start_scheduler(self) -> Scheduler:
         """A scheduler's loop, in a thread of this process."""
-        scheduler = Scheduler(self.settings)
+        scheduler = Scheduler(self._of_scheduler)
         thread = threading.Thread(target=scheduler.run, name="scheduler", daemon=True)
         thread.start()
         self._schedulers.append((scheduler, thread))
