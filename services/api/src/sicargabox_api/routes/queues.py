@@ -205,7 +205,7 @@ def list_messages(
 ) -> Messages:
     """The next messages of a queue, without taking any."""
     try:
-        with connect(services.settings, Db.BROKER, timeout=_REDIS_SECONDS) as broker:
+        with connect(services.settings, Db.BROKER, replica_ok=True, timeout=_REDIS_SECONDS) as broker:
             found = queue_messages(broker, queue.value, limit)
     except Unavailable as error:
         return Messages(queue=queue, items=[], redis_error=_fault(error))
