@@ -79,23 +79,31 @@ class Api:
 
 
 @contextlib.contextmanager
-def serving(settings: Settings) -> Iterator[Api]:
-    """Runs the application on a free port."""
-    app = create_app(settings)
+def on_a_free_port(app: FastAPI, name: str) -> Iterator[str]:
+    """Runs an application in a thread of this process; gives its address."""
     server = uvicorn.Server(
         uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, ws="none", lifespan="on")
     )
-    thread = threading.Thread(target=server.run, name="api-under-test", daemon=True)
+    thread = threading.Thread(target=server.run, name=f"{name} under test", daemon=True)
     thread.start()
-    wait_until(lambda: server.started or not thread.is_alive(), seconds=20, what="the API starts")
-    assert server.started, "the API did not start"
-    port = server.servers[0].sockets[0].getsockname()[1]
-    api = Api(app, f"http://127.0.0.1:{port}")
+    wait_until(lambda: server.started or not thread.is_alive(), seconds=20, what=f"{name} starts")
+    assert server.started, f"{name} did not start"
     try:
-        yield api
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
-        for client in api.clients:
-            client.close()
         server.should_exit = True
         thread.join(timeout=10)
-        assert not thread.is_alive(), "the API did not stop"
+        assert not thread.is_alive(), f"{name} did not stop"
+
+
+@contextlib.contextmanager
+def serving(settings: Settings) -> Iterator[Api]:
+    """Runs the application on a free port."""
+    app = create_app(settings)
+    with on_a_free_port(app, "the API") as url:
+        api = Api(app, url)
+        try:
+            yield api
+        finally:
+            for client in api.clients:
+                client.close()

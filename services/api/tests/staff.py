@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
+from services.api.tests.running import on_a_free_port
 
 from sicargabox_api.admin.app import StaffAdmin, create_admin_app
 from sicargabox_api.admin.staff import StaffServices
@@ -20,7 +19,6 @@ from sicargabox_core.accounts.models import Role, User, UserSession
 from sicargabox_core.accounts.passwords import hash_secret, new_secret
 from sicargabox_core.db import Database, db_now
 from sicargabox_core.settings import Settings
-from tests.servers.ports import wait_until
 
 _users: Any = User.__table__
 _sessions: Any = UserSession.__table__
@@ -82,23 +80,13 @@ class StaffSite:
 def serving_staff(settings: Settings) -> Iterator[StaffSite]:
     """Runs the staff pages on a free port."""
     app = create_admin_app(settings)
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, ws="none", lifespan="on")
-    )
-    thread = threading.Thread(target=server.run, name="staff-under-test", daemon=True)
-    thread.start()
-    wait_until(lambda: server.started or not thread.is_alive(), seconds=20, what="the staff pages start")
-    assert server.started, "the staff pages did not start"
-    port = server.servers[0].sockets[0].getsockname()[1]
-    site = StaffSite(app, f"http://127.0.0.1:{port}")
-    try:
-        yield site
-    finally:
-        for client in site.clients:
-            client.close()
-        server.should_exit = True
-        thread.join(timeout=10)
-        assert not thread.is_alive(), "the staff pages did not stop"
+    with on_a_free_port(app, "the staff pages") as url:
+        site = StaffSite(app, url)
+        try:
+            yield site
+        finally:
+            for client in site.clients:
+                client.close()
 
 
 def csrf_of(page: str) -> str:
