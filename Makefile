@@ -12,9 +12,11 @@ EXISTING := $(wildcard $(SOURCES))
 TESTS := core/tests $(wildcard services/*/tests) tests/laptop
 # Chosen tests or options: make test T="core/tests/test_settings.py -x"
 T ?=
+# Chosen sections and options: make bench-tasks B="throughput --rounds 1"
+B ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup run test lint format lock reference bench clean test-integration test-browser
+.PHONY: help setup run test lint format lock reference bench bench-tasks clean test-integration test-browser
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +59,7 @@ format: $(VENV)/dev.stamp ## Format the code and mend what ruff can mend
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links $(LOCKFLAGS)
-LOCKED := build api indexer-worker ai-worker learning-worker run
+LOCKED := build api indexer-worker ai-worker learning-worker run peers
 
 lock: $(VENV)/dev.stamp ## Lock requirements/*.in into *.txt (LOCKFLAGS=--upgrade takes newer versions)
 	cd requirements && ../$(LOCK) dev.in -o dev.txt
@@ -70,6 +72,9 @@ reference: $(VENV)/dev.stamp ## Write docs/reference.md from the code (a test co
 
 bench: $(VENV)/dev.stamp ## Print the machine and the figures the README promises (some minutes)
 	@$(BIN)/python -m benchmarks
+
+bench-tasks: $(VENV)/peers.stamp ## Tasks beside Celery, Dramatiq, RQ and Procrastinate (a quarter of an hour; B="idle --rounds 1")
+	@$(BIN)/python -m benchmarks.tasks $(B)
 
 # ── The environment ──────────────────────────────────────────────────────────────────────────────────────────────
 # A stamp says with which locks .venv was filled; it is made anew only when they change.
@@ -94,3 +99,9 @@ $(VENV)/dev.stamp: requirements/dev.txt $(PYPROJECTS) | $(VENV)/bin/python
 	@$(INSTALL) --no-deps --require-hashes -r requirements/dev.txt
 	@$(INSTALL) --no-build-isolation --no-deps $(EDITABLE)
 	@touch $@ $(VENV)/run.stamp
+
+# What the product is measured beside; nothing else needs it.
+$(VENV)/peers.stamp: requirements/peers.txt $(VENV)/dev.stamp
+	@echo "Installing the task queues to compare with into $(VENV) …"
+	@$(INSTALL) --no-deps --require-hashes -r requirements/peers.txt
+	@touch $@
