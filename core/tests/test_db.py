@@ -10,7 +10,8 @@ from decimal import Decimal
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select, text, update
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 import sicargabox_core.accounts.models
 import sicargabox_core.catalogue.models
@@ -143,3 +144,35 @@ def test_another_database_is_refused_with_the_remedy(url: str) -> None:
 def test_a_database_that_is_away_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         Database("postgresql://nobody@127.0.0.1:1/none").ping()
+
+
+def test_one_statement_alone_is_kept_and_tells_its_row(database: Database) -> None:
+    new = insert(CounterRow).values(name="alone", value=1).returning(CounterRow.value)
+    row = database.at_once(new)
+    assert row is not None
+    assert row.value == 1
+    with pytest.raises(IntegrityError):
+        database.at_once(new)
+    row = database.at_once(select(CounterRow.value).where(CounterRow.name == "alone"))
+    assert row is not None
+    assert row.value == 1
+
+
+def test_a_write_after_a_statement_alone_is_a_transaction_again(database: Database) -> None:
+    database.at_once(select(CounterRow.value))
+    with pytest.raises(RuntimeError, match="half way"), database.write() as session:
+        session.execute(insert(CounterRow).values(name="half", value=1))
+        raise RuntimeError("half way")
+    assert database.at_once(select(CounterRow.value)) is None
+
+
+def test_a_connection_that_the_server_ended_is_replaced_before_its_next_use(postgres_url: str) -> None:
+    database, other = Database(postgres_url), Database(postgres_url)
+    with database.read() as session:
+        ended = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    with other.write() as session:
+        session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": ended})
+    with database.write() as session:
+        assert session.execute(text("SELECT pg_backend_pid()")).scalar_one() != ended
+    for one in (database, other):
+        one.dispose()
