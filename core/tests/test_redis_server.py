@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sicargabox_core.errors import InvalidSetting, Unavailable
-from sicargabox_core.redis_server import BUDGETS, Db, connect, memory_report, parse_address
+from sicargabox_core.redis_report import memory_report
+from sicargabox_core.redis_server import BUDGETS, Db, connect, parse_address
 from sicargabox_core.settings import load_settings
 from tests.servers.valkey import ValkeyServer
 

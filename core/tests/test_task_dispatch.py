@@ -164,7 +164,7 @@ class Clock:
 
 def test_a_breaker_lets_one_try_after_its_pause_and_closes_when_that_succeeds() -> None:
     clock = Clock()
-    breaker = Breaker(1.0, clock=clock)
+    breaker = Breaker("test", 1.0, clock=clock)
     assert breaker.allows()
     breaker.failed()
     assert breaker.is_open
@@ -180,7 +180,7 @@ def test_a_breaker_lets_one_try_after_its_pause_and_closes_when_that_succeeds() 
 
 def test_a_breaker_whose_try_fails_opens_again() -> None:
     clock = Clock()
-    breaker = Breaker(1.0, clock=clock)
+    breaker = Breaker("test", 1.0, clock=clock)
     breaker.failed()
     clock.now += 1.0
     assert breaker.allows()
@@ -191,7 +191,7 @@ def test_a_breaker_whose_try_fails_opens_again() -> None:
 
 def test_a_breaker_does_not_wait_for_ever_for_a_try_that_never_reports() -> None:
     clock = Clock()
-    breaker = Breaker(1.0, clock=clock)
+    breaker = Breaker("test", 1.0, clock=clock)
     breaker.failed()
     clock.now += 1.0
     assert breaker.allows()

@@ -18,7 +18,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 
 from sicargabox_api.rate_limits import RateLimits, RouteClass
 from sicargabox_core.errors import TooManyRequests
-from sicargabox_core.redis_server import Db, RedisError, connect, memory_report, sentinel_options
+from sicargabox_core.redis_report import memory_report
+from sicargabox_core.redis_server import Db, RedisError, connect, sentinel_options
 from sicargabox_core.settings import Settings, load_settings
 from sicargabox_core.tasks.broker import make_celery
 from sicargabox_core.tasks.contracts import Queue, State

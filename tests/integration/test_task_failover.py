@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sicargabox_core.redis_server import Db, connect, memory_report
+from sicargabox_core.redis_report import memory_report
+from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.tasks.contracts import Queue, State
 from tests.servers.ports import wait_until
 from tests.servers.sentinels import SentinelInstallation

@@ -71,11 +71,36 @@ QUEUE_OLDEST_AGE_SECONDS = Gauge(
 QUEUE_MESSAGES = Gauge(
     "sicargabox_queue_messages", "Messages in the queue's Redis list.", ["queue"], multiprocess_mode="mostrecent"
 )
+QUEUE_WITHOUT_MESSAGE = Gauge(
+    "sicargabox_queue_tasks_without_message",
+    "Due tasks beyond the messages in Redis: they wait until the scheduler has published them.",
+    ["queue"],
+    multiprocess_mode="mostrecent",
+)
+DEAD_LETTERS = Gauge(
+    "sicargabox_dead_letters",
+    "Tasks that ended in FAILURE and that nobody repeated, counted up to 10,000 in all; a failed part counts as its "
+    "whole task.",
+    ["task"],
+    multiprocess_mode="mostrecent",
+)
 PUBLISHED = Counter(
     "sicargabox_published_messages_total", "Messages sent to Redis, by outcome (sent, failed, dropped).", ["outcome"]
 )
-PUBLISH_BREAKER_OPEN = Gauge(
-    "sicargabox_publish_breaker_open", "1 while publishing pauses because Redis failed.", multiprocess_mode="livemax"
+BREAKER_OPEN = Gauge(
+    "sicargabox_breaker_open",
+    "1 while calls to Redis pause because it failed (publish: messages; results: entries and progress; limits: rate "
+    "limits).",
+    ["breaker"],
+    multiprocess_mode="livemax",
+)
+BREAKER_FAILURES = Counter("sicargabox_breaker_failures_total", "Calls behind a breaker that failed.", ["breaker"])
+BREAKER_OPENINGS = Counter("sicargabox_breaker_openings_total", "Times a closed breaker opened.", ["breaker"])
+BREAKER_OPENED = Gauge(
+    "sicargabox_breaker_opened_timestamp_seconds",
+    "Unix time at which the breaker last opened; 0 while it never did.",
+    ["breaker"],
+    multiprocess_mode="max",
 )
 RECONCILED = Counter(
     "sicargabox_reconciled_tasks_total",
@@ -99,8 +124,26 @@ REDIS_USED_BYTES = Gauge(
 REDIS_MAX_BYTES = Gauge(
     "sicargabox_redis_max_memory_bytes", "maxmemory of the primary.", ["server"], multiprocess_mode="mostrecent"
 )
+REDIS_MEMORY_RATIO = Gauge(
+    "sicargabox_redis_memory_used_ratio",
+    "used_memory of the primary as a part of maxmemory; 0 without a limit.",
+    ["server"],
+    multiprocess_mode="mostrecent",
+)
+REDIS_REFUSING = Gauge(
+    "sicargabox_redis_refusing",
+    "1 for the reason why the primary took no write at the last look: memory, replicas, disk, read_only.",
+    ["reason"],
+    multiprocess_mode="mostrecent",
+)
+REDIS_EVICTED_KEYS = Gauge(
+    "sicargabox_redis_evicted_keys",
+    "Keys the primary evicted since it started: results, cache or limits, never queues.",
+    ["server"],
+    multiprocess_mode="mostrecent",
+)
 REDIS_DB_BYTES = Gauge(
-    "sicargabox_redis_db_memory_bytes",
+    "sicargabox_redis_db_estimated_bytes",
     "Memory of one database, estimated from a sample of its keys.",
     ["db"],
     multiprocess_mode="mostrecent",

@@ -1,4 +1,4 @@
-"""How Redis is reached and what it holds; with ``tasks`` the only place that imports ``redis``.
+"""How Redis is reached and what each database is for; with ``tasks`` the only place that imports ``redis``.
 
 One server, a database per purpose: 0 the broker, 1 Celery's result entries and live progress, 2 cache, limits and the
 presence of workers. Every client made here has short time-outs and never repeats a command by itself: Redis is a
@@ -19,29 +19,23 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from sicargabox_core.errors import InvalidSetting, Unavailable
+from sicargabox_core.errors import InvalidSetting
 from sicargabox_core.settings import ENV_PREFIX, Settings
 
 __all__ = [
     "BUDGETS",
     "CONNECT_SECONDS",
-    "DatabaseMemory",
     "Db",
     "RedisAddress",
     "RedisError",
-    "RedisReport",
-    "Replica",
-    "SlowCommand",
+    "ask_sentinel",
     "connect",
-    "memory_report",
     "parse_address",
     "sentinel_options",
 ]
 
 CONNECT_SECONDS = 0.5
 _MEGABYTE = 1024 * 1024
-# A database with more keys than this is estimated from a random sample of as many.
-_SAMPLE = 200
 
 
 class Db(IntEnum):
@@ -142,6 +136,14 @@ def sentinel_options(settings: Settings, seconds: float) -> dict[str, Any]:
     }
 
 
+def ask_sentinel(settings: Settings, host: str, port: int, *, timeout: float = CONNECT_SECONDS) -> dict[str, Any]:
+    """What one Sentinel says of the primary it watches, in its own words. Raises ``RedisError``."""
+    options = sentinel_options(settings, timeout) | {"retry": Retry(NoBackoff(), 0)}
+    with redis.Redis(host=host, port=port, decode_responses=True, **options) as client:
+        told: dict[str, Any] = client.sentinel_master(settings.redis_sentinel_master)
+        return told
+
+
 def _not_an_address(why: str) -> InvalidSetting:
     return InvalidSetting(
         f"not a Redis address: {why}",
@@ -185,129 +187,3 @@ def connect(
     name = settings.redis_sentinel_master
     client: redis.Redis = sentinel.slave_for(name) if replica_ok else sentinel.master_for(name)
     return client
-
-
-@dataclass(frozen=True)
-class DatabaseMemory:
-    """One numbered database; ``bytes`` is an estimate from its keys, ``budget`` is none for a reserved one."""
-
-    db: int
-    name: str
-    keys: int
-    expiring: int
-    bytes: int
-    budget: int | None
-
-
-@dataclass(frozen=True)
-class Replica:
-    """One replica as its primary sees it; ``lag`` in seconds."""
-
-    address: str
-    state: str
-    lag: int
-
-
-@dataclass(frozen=True)
-class SlowCommand:
-    """A slow command: its name and key only, since values may be anybody's."""
-
-    at: int
-    microseconds: int
-    command: str
-
-
-@dataclass(frozen=True)
-class RedisReport:
-    """What Redis says about itself; sizes in bytes, times in seconds."""
-
-    version: str
-    role: str
-    uptime: int
-    used: int
-    maximum: int
-    policy: str
-    evicted: int
-    clients: int
-    persistence_ok: bool
-    append_only: bool
-    databases: tuple[DatabaseMemory, ...]
-    replicas: tuple[Replica, ...]
-    slow: tuple[SlowCommand, ...]
-
-
-def memory_report(settings: Settings) -> RedisReport:
-    """Memory against the budgets of each database, keyspace, replication and slow log.
-
-    The primary tells about itself; keys are measured on a replica where there is one, since that is the dear part.
-    Bounded work: at most 200 keys per database are measured. Raises ``Unavailable`` when Redis does not answer.
-    """
-    try:
-        with connect(settings, Db.BROKER) as client:
-            info: dict[str, Any] = client.info()
-            slow = client.slowlog_get(16)
-        keyspace = {number: info.get(f"db{number}") for number in range(16)}
-        databases = []
-        for number, found in keyspace.items():
-            known = number in BUDGETS
-            if not found and not known:
-                continue
-            keys = int(found["keys"]) if found else 0
-            with connect(settings, number, replica_ok=True) as client:
-                databases.append(
-                    DatabaseMemory(
-                        db=number,
-                        name=Db(number).name.lower() if known else "reserved",
-                        keys=keys,
-                        expiring=int(found["expires"]) if found else 0,
-                        bytes=_estimate(client, keys) if keys else 0,
-                        budget=BUDGETS[Db(number)] if known else None,
-                    )
-                )
-    except RedisError as error:
-        raise Unavailable("Redis does not answer") from error
-    return RedisReport(
-        version=str(info.get("valkey_version") or info.get("redis_version", "")),
-        role=str(info.get("role", "")),
-        uptime=int(info.get("uptime_in_seconds", 0)),
-        used=int(info.get("used_memory", 0)),
-        maximum=int(info.get("maxmemory", 0)),
-        policy=str(info.get("maxmemory_policy", "")),
-        evicted=int(info.get("evicted_keys", 0)),
-        clients=int(info.get("connected_clients", 0)),
-        persistence_ok=info.get("rdb_last_bgsave_status") == "ok" and info.get("aof_last_write_status", "ok") == "ok",
-        append_only=bool(info.get("aof_enabled")),
-        databases=tuple(databases),
-        replicas=tuple(
-            Replica(address=f"{value['ip']}:{value['port']}", state=value["state"], lag=int(value.get("lag", 0)))
-            for name, value in info.items()
-            if name.startswith("slave") and isinstance(value, dict)
-        ),
-        slow=tuple(
-            SlowCommand(
-                at=int(entry["start_time"]),
-                microseconds=int(entry["duration"]),
-                command=" ".join(bytes(entry["command"]).decode(errors="replace").split(" ")[:2])[:120],
-            )
-            for entry in slow
-        ),
-    )
-
-
-def _estimate(client: redis.Redis, keys: int) -> int:
-    """Bytes of all ``keys`` keys: every one is measured when there are few, else a random sample is scaled."""
-    if keys <= _SAMPLE:
-        names = list(client.scan_iter(count=_SAMPLE))[:_SAMPLE]
-    else:
-        with client.pipeline(transaction=False) as pipe:
-            for _ in range(_SAMPLE):
-                pipe.randomkey()
-            names = [name for name in pipe.execute() if name is not None]
-    if not names:
-        return 0
-    with client.pipeline(transaction=False) as pipe:
-        for name in names:
-            # Of a long list five nodes are measured and scaled: a backlog of a million costs no more than one of ten.
-            pipe.memory_usage(name, samples=5)
-        sizes = [size or 0 for size in pipe.execute()]
-    return round(sum(sizes) / len(sizes) * keys)

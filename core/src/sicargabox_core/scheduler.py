@@ -20,14 +20,17 @@ import structlog
 from sicargabox_core import observability
 from sicargabox_core.db import Database
 from sicargabox_core.errors import Unavailable
-from sicargabox_core.redis_server import Db, RedisError, connect, memory_report
+from sicargabox_core.redis_report import REFUSALS, memory_report, refusal
+from sicargabox_core.redis_server import Db, RedisError, connect
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks import presence, schedules
 from sicargabox_core.tasks.broker import make_celery
+from sicargabox_core.tasks.contracts import TASKS
 from sicargabox_core.tasks.dispatch import Publisher
 from sicargabox_core.tasks.queues import RedisBroker, queue_figures
 from sicargabox_core.tasks.reconcile import Reconciler
 from sicargabox_core.tasks.results import ResultEntries
+from sicargabox_core.tasks.store import dead_letters_by_task
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +39,7 @@ PRESENCE_SECONDS = 5.0
 FIGURES_SECONDS = 5.0
 # Measuring the keys of a database costs Redis some milliseconds, and memory moves slowly.
 MEMORY_SECONDS = 30.0
+DEAD_LETTERS_SECONDS = 30.0
 BACK_OFF_MOST_SECONDS = 5.0
 _PRIMARY = "primary"
 
@@ -79,6 +83,7 @@ class Scheduler:
         self._publisher = Publisher(settings, make_celery(settings, "scheduler"))
         self._results = ResultEntries(settings)
         self._broker_client = connect(settings, Db.BROKER)
+        self._looked_at = connect(settings, Db.BROKER, replica_ok=True)
         self._last_pass: datetime | None = None
         self._reconciler = Reconciler(
             self.database, settings, RedisBroker(settings), self._publisher, changed=self._announce
@@ -90,6 +95,7 @@ class Scheduler:
             Job("presence", PRESENCE_SECONDS, self._report),
             Job("figures", FIGURES_SECONDS, self._figures),
             Job("memory", MEMORY_SECONDS, self._memory),
+            Job("dead letters", DEAD_LETTERS_SECONDS, self._dead_letters),
         ]
 
     def stop(self) -> None:
@@ -120,6 +126,8 @@ class Scheduler:
         if self._last_pass is not None:
             with contextlib.suppress(RedisError):
                 presence.tell_of_scheduler(self._broker_client, self._last_pass)
+        with contextlib.suppress(RedisError):
+            presence.forget_silent(self._broker_client)
 
     def _make_due(self) -> None:
         for submission in schedules.make_due(self.database, self._settings.timezone):
@@ -132,7 +140,7 @@ class Scheduler:
         self._publisher.defer(functools.partial(self._results.copy, self.database, ids))
 
     def _figures(self) -> None:
-        for figures in queue_figures(self.database, self._broker_client):
+        for figures in queue_figures(self.database, self._looked_at):
             for state, number in (
                 ("waiting", figures.waiting),
                 ("delayed", figures.delayed),
@@ -142,6 +150,19 @@ class Scheduler:
             observability.QUEUE_OLDEST_AGE_SECONDS.labels(figures.queue).set(figures.oldest_age_seconds)
             if figures.published is not None:
                 observability.QUEUE_MESSAGES.labels(figures.queue).set(figures.published)
+            if figures.without_message is not None:
+                observability.QUEUE_WITHOUT_MESSAGE.labels(figures.queue).set(figures.without_message)
+        # As often as the queues: what waits is understood only beside whether Redis takes messages.
+        with contextlib.suppress(RedisError):
+            refusing = refusal(self._broker_client)
+            for reason in REFUSALS:
+                observability.REDIS_REFUSING.labels(reason).set(reason == refusing)
+
+    def _dead_letters(self) -> None:
+        with self.database.read() as session:
+            counts = dead_letters_by_task(session)
+        for name in {*TASKS, *counts}:
+            observability.DEAD_LETTERS.labels(name).set(counts.get(name, 0))
 
     def _memory(self) -> None:
         try:
@@ -153,6 +174,8 @@ class Scheduler:
         observability.REDIS_UP.labels(_PRIMARY).set(1)
         observability.REDIS_USED_BYTES.labels(_PRIMARY).set(report.used)
         observability.REDIS_MAX_BYTES.labels(_PRIMARY).set(report.maximum)
+        observability.REDIS_MEMORY_RATIO.labels(_PRIMARY).set(report.used / report.maximum if report.maximum else 0)
+        observability.REDIS_EVICTED_KEYS.labels(_PRIMARY).set(report.evicted)
         for database in report.databases:
             observability.REDIS_DB_BYTES.labels(str(database.db)).set(database.bytes)
             if database.budget is not None:

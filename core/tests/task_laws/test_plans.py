@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from core.tests.task_laws.world import EXCLUSIVE, FOLLOWED, PLAIN, Work, World
+from core.tests.task_laws.world import EXCLUSIVE, FOLLOWED, KNOWN, PLAIN, Work, World
 from sqlalchemy import event, insert, text
 
 from sicargabox_core.db import db_now
@@ -126,3 +126,19 @@ def test_the_reconciler_finds_its_rows_by_the_partial_indexes(old_world: World) 
         # The stamp is part of the search, so the backlog of published rows is not gone through.
         searched = [line for line in plan.splitlines() if "Index Cond" in line or "SEARCH tasks" in line]
         assert any("published_at" in line for line in searched), plan
+
+
+def test_dead_letters_are_found_without_reading_the_history(old_world: World) -> None:
+    world = old_world
+    failed = world.running()
+    world.fail(failed)
+    with plans(world) as found:
+        with world.database.read() as session:
+            page = store.list_tasks(session, dead=True)
+            assert [task.id for task in page.items] == [failed.id]
+            store.dead_letters_by_task(session)
+        store.retry_dead(world.database, [failed.id], by="user:bea", known=KNOWN)
+    assert not [plan for plan in found if reads_everything(plan)]
+    listing = next(plan for plan in found if "EXISTS" in plan)
+    assert "ix_tasks_failed" in listing, listing
+    assert "ix_tasks_retried_from" in listing, listing

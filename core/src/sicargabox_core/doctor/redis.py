@@ -8,7 +8,8 @@ from sicargabox_core.db import Database
 from sicargabox_core.doctor.findings import Finding, fault, ok, unknown, warning
 from sicargabox_core.errors import Unavailable
 from sicargabox_core.laptop.folders import Folders, holder
-from sicargabox_core.redis_server import Db, RedisError, RedisReport, connect, memory_report, parse_address
+from sicargabox_core.redis_report import RedisReport, memory_report
+from sicargabox_core.redis_server import Db, RedisError, connect, parse_address
 from sicargabox_core.settings import ENV_PREFIX, Settings
 from sicargabox_core.tasks.presence import last_pass_of_scheduler
 from sicargabox_core.tasks.queues import queue_figures

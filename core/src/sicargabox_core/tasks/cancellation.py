@@ -8,10 +8,10 @@ from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from sicargabox_core.db import Database
-from sicargabox_core.errors import NotFound
 from sicargabox_core.tasks.contracts import State
 from sicargabox_core.tasks.endings import cancelled_by, finalise, revoke_waiting_children
 from sicargabox_core.tasks.rows import STARTED, WAITING, can_be_an_id, first_request, tasks
+from sicargabox_core.tasks.views import not_found
 
 # Children ended in one transaction: on SQLite no accept waits longer than that for its turn.
 CHILDREN_AT_ONCE = 1000
@@ -42,7 +42,7 @@ def request_cancel(database: Database, task_id: str, *, by: str) -> CancelOutcom
         with database.write() as session:
             marked = _mark(session, task_id, by)
     if marked is None:
-        raise NotFound(f"there is no task {task_id}")
+        raise not_found(task_id)
     outcome, has_children = marked
     if not outcome.requested or not has_children:
         return outcome

@@ -59,7 +59,7 @@ class Publisher:
         self._settings = settings
         self._celery = celery
         self._capacity = capacity
-        self._breaker = Breaker(breaker_pause)
+        self._breaker = Breaker("publish", breaker_pause)
         self._lock = threading.Lock()
         self._pid = 0
         self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(capacity)
@@ -137,11 +137,9 @@ class Publisher:
         if error is None:
             self._breaker.succeeded()
             observability.PUBLISHED.labels("sent").inc()
-            observability.PUBLISH_BREAKER_OPEN.set(0)
             return
         self._breaker.failed()
         observability.PUBLISHED.labels("failed").inc()
-        observability.PUBLISH_BREAKER_OPEN.set(1)
         log.warning("Redis took no message; the reconciler will publish it", queue=task.queue, error=str(error))
 
     def _try(self, task: Publishable) -> Exception | None:

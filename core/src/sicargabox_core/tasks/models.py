@@ -16,6 +16,7 @@ from sicargabox_core.db import Base, Json, UtcDateTime, db_now
 
 WAITING = "state IN ('PENDING', 'RETRY')"
 UNFINISHED = "state IN ('PENDING', 'RETRY', 'STARTED')"
+FAILED = "state = 'FAILURE' AND parent_id IS NULL"
 
 
 class TaskRow(Base):
@@ -139,6 +140,14 @@ class TaskRow(Base):
             postgresql_where=text("parent_id IS NOT NULL"),
         ),
         Index("ix_tasks_created", "created_at", "id"),
+        # Dead letters: a few failed rows among millions, less those that another row repeats.
+        Index("ix_tasks_failed", "created_at", "id", sqlite_where=text(FAILED), postgresql_where=text(FAILED)),
+        Index(
+            "ix_tasks_retried_from",
+            "retried_from",
+            sqlite_where=text("retried_from IS NOT NULL"),
+            postgresql_where=text("retried_from IS NOT NULL"),
+        ),
         Index(
             "ix_tasks_finished",
             "finished_at",

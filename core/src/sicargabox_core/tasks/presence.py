@@ -48,16 +48,27 @@ def forget(client: redis.Redis, worker: str) -> None:
 
 
 def workers(client: redis.Redis) -> list[Presence]:
-    """The workers that spoke within the last 15 s, by name. Raises ``RedisError``."""
+    """The workers that spoke within the last 15 s, by name; reads only, so a replica may be asked.
+
+    Raises ``RedisError``.
+    """
+    return list(_present(_told(client)))
+
+
+def forget_silent(client: redis.Redis) -> None:
+    """Strikes from the list of names those that fell silent; the scheduler does it. Raises ``RedisError``."""
+    gone = [name for name, value in _told(client) if value is None]
+    if gone:
+        client.srem(_NAMES, *gone)
+
+
+def _told(client: redis.Redis) -> list[tuple[str, bytes | None]]:
     answer: Any = client.smembers(_NAMES)
     names = sorted(name.decode(errors="replace") for name in answer)
     if not names:
         return []
     values: Any = client.mget([_PREFIX + name for name in names])
-    gone = [name for name, value in zip(names, values, strict=True) if value is None]
-    if gone:
-        client.srem(_NAMES, *gone)
-    return list(_present(zip(names, values, strict=True)))
+    return list(zip(names, values, strict=True))
 
 
 def tell_of_scheduler(client: redis.Redis, last_pass: datetime) -> None:

@@ -32,7 +32,8 @@ MESSAGES_MOST = 200
 class QueueFigures:
     """One queue. ``waiting``: due; ``delayed``: not yet due; ``running``: held by a worker now, so a parent that waits
     for its children does not count. ``oldest_age_seconds``: how long the oldest due task has waited, 0 when none does.
-    ``workers`` and ``published`` (messages in Redis) are none when Redis does not answer.
+    ``workers``, ``published`` (messages in Redis) and ``without_message`` (due tasks beyond those messages: they wait
+    for the scheduler to publish them) are none when Redis does not answer.
     """
 
     queue: str
@@ -42,6 +43,7 @@ class QueueFigures:
     oldest_age_seconds: float
     workers: int | None
     published: int | None
+    without_message: int | None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ class QueueMessage:
 
 
 def queue_figures(database: Database, broker: redis.Redis) -> list[QueueFigures]:
-    """Every queue, in the order of ``Queue``; ``broker`` is a client of DB 0. SQL alone answers when Redis is away."""
+    """Every queue, in the order of ``Queue``; ``broker`` is a client of DB 0, a replica will do.
+
+    SQL alone answers when Redis is away.
+    """
     waiting_now = and_(WAITING, tasks.c.waits_for.is_(None), tasks.c.run_at <= now())
     running_now = and_(STARTED, tasks.c.lease_until.is_not(None))
     with database.read() as session:
@@ -83,15 +88,18 @@ def queue_figures(database: Database, broker: redis.Redis) -> list[QueueFigures]
     figures = []
     for queue in Queue:
         row = rows.get(queue.value)
+        waiting = int(row.waiting) if row else 0
+        messages = None if published is None else published[queue.value]
         figures.append(
             QueueFigures(
                 queue=queue.value,
-                waiting=int(row.waiting) if row else 0,
+                waiting=waiting,
                 delayed=int(row.delayed) if row else 0,
                 running=int(row.running) if row else 0,
                 oldest_age_seconds=max(0.0, (moment - row.oldest).total_seconds()) if row and row.oldest else 0.0,
                 workers=None if present is None else sum(queue.value in one.queues for one in present),
-                published=None if published is None else published[queue.value],
+                published=messages,
+                without_message=None if messages is None else max(0, waiting - messages),
             )
         )
     return figures

@@ -72,7 +72,7 @@ class ResultEntries:
         self._ttl = settings.result_ttl_seconds
         self._redis: redis.Redis = connect(settings, Db.RESULTS, timeout=TIMEOUT_SECONDS)
         self._write_forward = self._redis.register_script(_WRITE_FORWARD)
-        self._breaker = Breaker()
+        self._breaker = Breaker("results")
 
     def write(self, task: TaskView) -> bool:
         """Writes the entry of a row as it was committed; whether Redis took it."""

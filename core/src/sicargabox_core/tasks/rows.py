@@ -56,6 +56,10 @@ UNFINISHED = in_states(State.PENDING, State.RETRY, State.STARTED)
 STARTED = tasks.c.state == literal_column(f"'{State.STARTED}'")
 
 
+# Word for word as in the partial index; a failed part is its parent's matter.
+FAILED = and_(tasks.c.state == literal_column(f"'{State.FAILURE}'"), tasks.c.parent_id.is_(None))
+
+
 def now() -> ScalarSelect[Any]:
     """The database's clock for comparisons: read once per statement, so that an index on the time can be used.
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sicargabox_core.errors import TaskFailed, Unavailable
+from sicargabox_core.errors import InvalidInput, TaskFailed, Unavailable
 from sicargabox_core.observability import count_accepted
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import Payload, State, TaskSpec
@@ -82,12 +82,35 @@ class TaskService:
         self._tell(outcome.due, outcome.final)
         return outcome
 
-    def retry(self, task_id: str, *, by: str) -> store.Submission:
+    def retry(self, task_id: str, *, by: str, request_id: str | None = None) -> store.Submission:
         """Makes a new task of a finished one; raises ``NotFound``, ``Conflict``, ``AlreadyRunning``."""
-        submission = store.retry(self._database, task_id, by=by)
-        count_accepted(submission.task)
+        submission = store.retry(self._database, task_id, by=by, request_id=request_id)
+        if submission.created:
+            count_accepted(submission.task)
         self._tell(submission.due, ())
         return submission
+
+    def retry_dead(
+        self,
+        ids: Sequence[str],
+        *,
+        by: str,
+        request_id: str | None = None,
+        allowed: Callable[[store.TaskView], bool] = lambda _task: True,
+    ) -> store.Repetitions:
+        """Repeats those dead letters among ``ids`` (at most ``REPEATED_AT_ONCE``) that nobody has repeated yet.
+
+        Raises ``InvalidInput`` for more.
+        """
+        if len(ids) > store.REPEATED_AT_ONCE:
+            raise InvalidInput(
+                f"{len(ids)} are too many at once", field="ids", remedy=f"Send at most {store.REPEATED_AT_ONCE}."
+            )
+        done = store.retry_dead(self._database, ids, by=by, request_id=request_id, allowed=allowed)
+        for submission in done.repeated.values():
+            count_accepted(submission.task)
+        self._tell([task_id for one in done.repeated.values() for task_id in one.due], ())
+        return done
 
     def wait(
         self, task_id: str, timeout: float, *, on_change: Callable[[store.TaskView], None] | None = None

@@ -23,13 +23,27 @@ from sicargabox_core.tasks.lifecycle import (
     revoke,
 )
 from sicargabox_core.tasks.parents import Child
-from sicargabox_core.tasks.repetition import retry
+from sicargabox_core.tasks.repetition import REPEATED_AT_ONCE, Repetitions, Skipped, retry, retry_dead
 from sicargabox_core.tasks.retention import delete_finished
 from sicargabox_core.tasks.submission import Submission, bump_counter, counter, submit
-from sicargabox_core.tasks.views import Hint, Page, TaskView, found, get, hints, list_tasks, traceback_of
+from sicargabox_core.tasks.views import (
+    DEAD_LETTERS_COUNTED,
+    Hint,
+    Page,
+    TaskView,
+    dead_letters,
+    dead_letters_by_task,
+    found,
+    get,
+    hints,
+    list_tasks,
+    traceback_of,
+)
 
 __all__ = [
+    "DEAD_LETTERS_COUNTED",
     "REFUSED",
+    "REPEATED_AT_ONCE",
     "Beat",
     "CancelOutcome",
     "Child",
@@ -37,12 +51,16 @@ __all__ = [
     "Hint",
     "Page",
     "Progress",
+    "Repetitions",
+    "Skipped",
     "Submission",
     "TaskView",
     "Transition",
     "bump_counter",
     "claim",
     "counter",
+    "dead_letters",
+    "dead_letters_by_task",
     "delete_finished",
     "described",
     "fail",
@@ -58,6 +76,7 @@ __all__ = [
     "release",
     "request_cancel",
     "retry",
+    "retry_dead",
     "retry_later",
     "revoke",
     "submit",

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from sicargabox_core.errors import InvalidInput, NotFound
 from sicargabox_core.tasks.contracts import FINAL_STATES, WAITING_STATES, State
 from sicargabox_core.tasks.rows import (
+    FAILED,
     INTEGER_MAX,
     STARTED,
     UNCLAIMED_AFTER,
@@ -29,6 +30,8 @@ from sicargabox_core.tasks.rows import (
 
 PROGRESS = "PROGRESS"
 PAGE_MOST = 500
+# Beyond so many nobody needs the exact number.
+DEAD_LETTERS_COUNTED = 10_000
 _PRIVATE = {"payload_hash", "idempotency_key", "traceback"}
 HINT = (tasks.c.id, tasks.c.name, tasks.c.queue, tasks.c.published_at, tasks.c.request_id)
 PUBLIC = tuple(column for column in tasks.c if column.name not in _PRIVATE)
@@ -117,8 +120,16 @@ def get(session: Session, task_id: str) -> TaskView:
     """The task, or ``NotFound``."""
     row = session.execute(select(*PUBLIC).where(tasks.c.id == task_id)).first() if can_be_an_id(task_id) else None
     if row is None:
-        raise NotFound(f"there is no task {task_id}")
+        raise not_found(task_id)
     return views_of(session, [row])[0]
+
+
+def not_found(task_id: str) -> NotFound:
+    """The error that says so of a task."""
+    return NotFound(
+        f"there is no task {task_id[:100]}",
+        remedy="Look for it in the list of tasks; what has ended is deleted after SICARGABOX_TASK_RETENTION_DAYS.",
+    )
 
 
 def found(session: Session, ids: Sequence[str]) -> tuple[TaskView, ...]:
@@ -140,6 +151,8 @@ def list_tasks(
     queues: Iterable[str] = (),
     initiated_by: str | None = None,
     parent_id: str | None = None,
+    error_codes: Iterable[str] = (),
+    dead: bool = False,
     since: datetime | None = None,
     until: datetime | None = None,
     id_prefix: str | None = None,
@@ -148,7 +161,8 @@ def list_tasks(
 ) -> Page:
     """Tasks that meet every condition given, newest first. ``since`` is inclusive, ``until`` exclusive.
 
-    ``states`` may hold PROGRESS. Raises ``InvalidInput`` for an unknown state, a bad ``before``, ``id_prefix`` or
+    ``states`` may hold PROGRESS. ``dead``: only dead letters, that is tasks (not parts of one) that ended in FAILURE
+    and that nobody repeated. Raises ``InvalidInput`` for an unknown state, a bad ``before``, ``id_prefix`` or
     ``limit``.
     """
     if not 1 <= limit <= PAGE_MOST:
@@ -161,11 +175,14 @@ def list_tasks(
         (tasks.c.queue, list(queues)),
         (tasks.c.initiated_by, [] if initiated_by is None else [initiated_by]),
         (tasks.c.parent_id, [] if parent_id is None else [parent_id]),
+        (tasks.c.error_code, list(error_codes)),
     ):
         if any("\x00" in value for value in values):
             raise InvalidInput("it holds a NUL character", field=column.name, remedy="Leave it out.")
         if values:
             statement = statement.where(column.in_(values))
+    if dead:
+        statement = statement.where(dead_letters())
     if since is not None:
         statement = statement.where(tasks.c.created_at >= since)
     if until is not None:
@@ -177,6 +194,25 @@ def list_tasks(
     rows = session.execute(statement).all()
     items = views_of(session, rows[:limit])
     return Page(items=items, next_cursor=_cursor(items[-1]) if len(rows) > limit else None)
+
+
+def dead_letters() -> ColumnElement[bool]:
+    """Tasks that ended in FAILURE and that nobody repeated."""
+    again = tasks.alias()
+    return and_(FAILED, ~select(again.c.id).where(again.c.retried_from == tasks.c.id).exists())
+
+
+def dead_letters_by_task(session: Session) -> dict[str, int]:
+    """How many dead letters there are, by the task's name; of more than 10,000 the newest 10,000 are counted."""
+    newest = (
+        select(tasks.c.name)
+        .where(dead_letters())
+        .order_by(tasks.c.created_at.desc(), tasks.c.id.desc())
+        .limit(DEAD_LETTERS_COUNTED)
+        .subquery()
+    )
+    rows = session.execute(select(newest.c.name, func.count().label("dead")).group_by(newest.c.name))
+    return {row.name: row.dead for row in rows}
 
 
 def hints(session: Session, ids: Sequence[str]) -> list[Hint]:

@@ -57,7 +57,7 @@ class RateLimits:
             RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix="limit")
         )
         self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._breaker = Breaker(_BREAKER_SECONDS)
+        self._breaker = Breaker("limits", _BREAKER_SECONDS)
         self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="rate-limits")
 
     def check(self, route_class: RouteClass, address: str) -> None:

@@ -25,7 +25,8 @@ from sicargabox_api.problems import status_of
 from sicargabox_core.accounts.models import Role
 from sicargabox_core.db import db_now
 from sicargabox_core.errors import SicargaBoxError
-from sicargabox_core.redis_server import Db, connect, memory_report
+from sicargabox_core.redis_report import memory_report
+from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.tasks.contracts import FINAL_STATES, GENERATE_KEYWORDS, REBUILD_INDEX, State
 from sicargabox_core.tasks.models import TaskRow
 from sicargabox_core.tasks.queues import queue_figures

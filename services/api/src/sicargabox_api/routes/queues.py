@@ -16,7 +16,8 @@ from sicargabox_api.services import ServicesDep
 from sicargabox_core.accounts.models import Role
 from sicargabox_core.accounts.principal import Principal
 from sicargabox_core.errors import Unavailable
-from sicargabox_core.redis_server import Db, connect, memory_report
+from sicargabox_core.redis_report import memory_report
+from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.tasks.contracts import Queue
 from sicargabox_core.tasks.queues import queue_figures, queue_messages
 
