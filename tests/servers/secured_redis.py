@@ -41,9 +41,10 @@ def program() -> str:
 class SecuredRedis:
     """Started by ``start``; ``settings(user)`` are a process's, with its user and password files."""
 
-    def __init__(self, *, tls: bool = False) -> None:
-        """Writes passwords and certificates and starts nothing yet."""
+    def __init__(self, *, tls: bool = False, more_users: str = "") -> None:
+        """Writes passwords and certificates and starts nothing yet. ``more_users``: lines for the servers' users."""
         self._program = program()
+        self._more_users = more_users
         self.folder = Path(tempfile.mkdtemp(prefix="sicargabox-secured-redis-"))
         self._tls = tls
         self.ports = [free_port() for _ in range(3)]
@@ -133,6 +134,7 @@ class SecuredRedis:
         """Starts everything and returns when all Sentinels know the primary, both replicas and each other."""
         users = self._render("users.acl", "redis")
         users += f"user {_ONLOOKER} on >{_ONLOOKER} +ping +acl|log +client|setname +select\n"
+        users += self._more_users
         sentinel_users = self._render("sentinel-users.acl", "sentinels")
         for port in self.ports:
             self._start(port, self._server_configuration(port), users)
@@ -200,17 +202,25 @@ class SecuredRedis:
 
     def _start(self, port: int, configuration: str, users: str, *options: str) -> None:
         folder = self.folder / str(port)
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "users.acl").write_text(users)
         (folder / "server.conf").write_text(configuration)
-        with (folder / "log").open("ab") as log:
+        self._run(port, *options)
+
+    def _run(self, port: int, *options: str) -> None:
+        """Starts a server with what is in its folder, and returns when it says that it is ready."""
+        folder = self.folder / str(port)
+        log_file = folder / "log"
+        said_before = log_file.stat().st_size if log_file.exists() else 0
+        with log_file.open("ab") as log:
             process = subprocess.Popen(
                 [self._program, str(folder / "server.conf"), *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         self._processes[port] = process
 
         def told() -> bool:
-            return any(word in (folder / "log").read_text() for word in ("Ready to accept", "+monitor"))
+            said = log_file.read_bytes()[said_before:]
+            return any(word in said for word in (b"Ready to accept", b"+monitor"))
 
         wait_until(lambda: process.poll() is not None or told(), seconds=20, what="redis-server is ready")
         if process.poll() is not None:
