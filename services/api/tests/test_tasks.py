@@ -248,6 +248,7 @@ def test_pages_linked_by_link_headers_show_every_task_once_while_new_ones_arrive
 def test_an_unknown_task_is_404_and_no_id_is_422(onlooker: httpx.Client, below: str) -> None:
     unknown = onlooker.get(f"{API}/tasks/0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b{below}")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+    assert "SICARGABOX_TASK_RETENTION_DAYS" in unknown.json()["remedy"]
     assert onlooker.get(f"{API}/tasks/nonsense{below}").status_code == 422
 
 
@@ -294,3 +295,53 @@ def test_only_who_may_start_a_task_may_cancel_or_repeat_it(api: Api, operator: h
         for action in ("cancel", "retry"):
             assert api.as_program(role).post(f"{API}/tasks/{task}/{action}").status_code == 403
     assert operator.get(f"{API}/tasks/{task}").json()["state"] == "PENDING"
+
+
+# --- dead letters -----------------------------------------------------------------------------------------------------
+def dead_letter(api: Api, client: httpx.Client, **body: Any) -> str:
+    task_id = str(client.post(NO_OP, json=body).json()["id"])
+    fail(api, task_id)
+    return task_id
+
+
+def test_dead_letters_are_listed_by_their_error_and_repeated_in_bulk_once(api: Api, operator: httpx.Client) -> None:
+    ids = [dead_letter(api, operator, note=str(number)) for number in range(3)]
+    listed = operator.get(f"{API}/tasks", params={"dead": True, "error": "task_failed"}).json()["items"]
+    assert {task["id"] for task in listed} == set(ids)
+    assert operator.get(f"{API}/tasks", params={"dead": True, "error": "other"}).json()["items"] == []
+
+    wanted = {"filter": {"name": ["housekeeping.no_op"]}, "limit": 2}
+    first = operator.post(f"{API}/tasks/retry", json=wanted, headers={"X-Request-ID": "bulk-1"})
+    assert first.status_code == 200
+    assert [one["id"] for one in first.json()["repeated"]] == [ids[2], ids[1]]
+    assert {one["task"]["request_id"] for one in first.json()["repeated"]} == {"bulk-1"}
+    assert {one["task"]["retried_from"] for one in first.json()["repeated"]} == {ids[1], ids[2]}
+    wanted["filter"]["before"] = first.json()["next_cursor"]  # type: ignore[index]  # a literal of the test
+    second = operator.post(f"{API}/tasks/retry", json=wanted).json()
+    assert ([one["id"] for one in second["repeated"]], second["next_cursor"]) == ([ids[0]], None)
+
+    again = operator.post(f"{API}/tasks/retry", json={"ids": ids}).json()
+    assert again["repeated"] == []
+    assert {(one["id"], one["code"]) for one in again["skipped"]} == {(one, "already_repeated") for one in ids}
+    assert operator.get(f"{API}/tasks", params={"dead": True}).json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"ids": [], "filter": None}, {"filter": {"nmae": ["x"]}}, {"filter": {}, "limit": 201}, {"ids": ["x"]}]
+)
+def test_a_bulk_repeat_that_is_not_clear_repeats_nothing(
+    api: Api, operator: httpx.Client, body: dict[str, Any]
+) -> None:
+    one = dead_letter(api, operator)
+    assert operator.post(f"{API}/tasks/retry", json=body).status_code == 422
+    assert [task["id"] for task in operator.get(f"{API}/tasks", params={"dead": True}).json()["items"]] == [one]
+
+
+def test_only_operators_repeat_in_bulk(api: Api) -> None:
+    assert api.as_person(Role.REVIEWER).post(f"{API}/tasks/retry", json={"filter": {}}).status_code == 403
+
+
+def test_a_repeat_keeps_the_request_that_asked_for_it(api: Api, operator: httpx.Client) -> None:
+    one = dead_letter(api, operator)
+    answer = operator.post(f"{API}/tasks/{one}/retry", headers={"X-Request-ID": "again-1"})
+    assert answer.json()["request_id"] == "again-1"

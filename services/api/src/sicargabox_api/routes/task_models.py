@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sicargabox_api.routes.parameters import Moment, Word
 from sicargabox_core.tasks.contracts import TASKS, State
-from sicargabox_core.tasks.store import TaskView
+from sicargabox_core.tasks.store import REPEATED_AT_ONCE, TaskView
 
 _RUNNING: dict[str, Any] = {
     "id": "0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b",
@@ -45,6 +47,13 @@ _ENDED: dict[str, Any] = _RUNNING | {
     "finished_at": "2026-03-02T08:00:01.990000Z",
     "progress": {"current": 7495, "total": 7495, "percent": 100, "message": "7495/7495 documents indexed"},
     "result": {"documents": 7495, "time": "2s", "seconds": 1.9},
+}
+
+_SKIPPED: dict[str, Any] = {
+    "id": "0192f0c1-4bbb-7cc3-9f5e-1c2d3e4f5a6b",
+    "code": "already_running",
+    "detail": "task 0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b does the same now",
+    "task": "0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b",
 }
 
 
@@ -142,6 +151,82 @@ class CancelAnswer(BaseModel):
 
     outcome: Literal["revoked", "requested", "already_ended"]
     task: Task
+
+
+class DeadLetterFilter(BaseModel):
+    """Which dead letters; what is left out does not narrow them. Times are of their acceptance."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": ["ai.generate_keywords"], "error": ["unavailable"]}]},
+    )
+
+    name: list[Word] = []
+    queue: list[Word] = []
+    error: list[Word] = Field([], description="Codes of errors.")
+    since: Moment | None = None
+    until: Moment | None = None
+    before: Word | None = Field(None, description="`next_cursor` of the call before, unchanged.")
+
+
+class RetryRequest(BaseModel):
+    """What to repeat: these ids, or what matches the filter; never both. An empty filter means every dead letter."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"filter": {"name": ["ai.generate_keywords"]}, "limit": 50}, {"ids": [_RUNNING["id"]]}]
+        },
+    )
+
+    ids: list[UUID] = Field([], max_length=REPEATED_AT_ONCE)
+    filter: DeadLetterFilter | None = None
+    limit: int = Field(100, ge=1, le=REPEATED_AT_ONCE, description="How many of the filter's at most.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> RetryRequest:
+        if bool(self.ids) == (self.filter is not None):
+            raise ValueError("send either `ids` or `filter`")
+        return self
+
+
+class RepeatedTask(BaseModel):
+    """A failed task, and the new one that repeats it."""
+
+    model_config = _examples({"id": "0192f0c1-4aaa-7cc3-9f5e-1c2d3e4f5a6b", "task": _RUNNING})
+
+    id: str
+    task: Task
+
+
+class SkippedTask(BaseModel):
+    """A task that was not repeated, and why; ``task``: the one that stands in the way, where one does.
+
+    ``code``: already_repeated, already_running, not_failed, part, not_found, forbidden, conflict, data_fault.
+    """
+
+    model_config = _examples(_SKIPPED)
+
+    id: str
+    code: str
+    detail: str
+    task: str | None
+
+
+class RetryAnswer(BaseModel):
+    """What became of each. ``next_cursor``: more match the filter; null: none, or there was no filter."""
+
+    model_config = _examples(
+        {
+            "repeated": [{"id": "0192f0c1-4aaa-7cc3-9f5e-1c2d3e4f5a6b", "task": _RUNNING}],
+            "skipped": [_SKIPPED],
+            "next_cursor": None,
+        }
+    )
+
+    repeated: list[RepeatedTask]
+    skipped: list[SkippedTask]
+    next_cursor: str | None
 
 
 class TaskPage(BaseModel):

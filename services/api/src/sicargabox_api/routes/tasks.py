@@ -18,6 +18,10 @@ from sicargabox_api.routes.parameters import Limit, Moment, TaskId, Word
 from sicargabox_api.routes.task_events import Watching, event_id, watch
 from sicargabox_api.routes.task_models import (
     CancelAnswer,
+    RepeatedTask,
+    RetryAnswer,
+    RetryRequest,
+    SkippedTask,
     StartedTask,
     TaskDetail,
     TaskPage,
@@ -53,6 +57,46 @@ def _payload_documentation() -> dict[str, Any]:
     }
     schemas = [spec.payload.model_json_schema() for _, spec in sorted(STARTABLE.items())]
     return {"requestBody": {"content": {"application/json": {"schema": {"anyOf": schemas}, "examples": examples}}}}
+
+
+@router.post(
+    # Before the route that would take "retry" for a task's name.
+    "/tasks/retry",
+    summary="Repeat dead letters",
+    responses=responses(401, 403, 413, 422, 429, 503),
+)
+def retry_dead_letters(
+    request: Request, services: ServicesDep, _limit: StaffLimit, caller: ViewerDep, wanted: RetryRequest
+) -> RetryAnswer:
+    """Makes a new task of each failed one that nobody repeated yet: those of `ids`, or the newest that match `filter`.
+
+    At most 200 a call; `next_cursor` is the next call's `filter.before`. Safe to send again: what was repeated is not
+    repeated twice but named in `skipped`, like all that cannot be repeated now.
+    """
+    caller.require(Role.OPERATOR, SCOPE)
+    cursor = None
+    if wanted.filter is not None:
+        page = services.tasks.list(
+            dead=True,
+            names=wanted.filter.name,
+            queues=wanted.filter.queue,
+            error_codes=wanted.filter.error,
+            since=wanted.filter.since,
+            until=wanted.filter.until,
+            before=wanted.filter.before,
+            limit=wanted.limit,
+        )
+        ids, cursor = [task.id for task in page.items], page.next_cursor
+    else:
+        ids = [str(task_id) for task_id in wanted.ids]
+    done = services.tasks.retry_dead(
+        ids, by=caller.name, request_id=request.state.request_id, allowed=lambda task: _may_start(caller, task)
+    )
+    return RetryAnswer(
+        repeated=[RepeatedTask(id=old, task=task_of(one.task)) for old, one in done.repeated.items()],
+        skipped=[SkippedTask(id=one.id, code=one.code, detail=one.detail, task=one.task_id) for one in done.skipped],
+        next_cursor=cursor,
+    )
 
 
 @router.post(
@@ -144,6 +188,8 @@ def list_tasks(
     queue: Annotated[list[Word], Query(examples=[["elasticsearch"]])] = [],  # noqa: B006
     initiated_by: Annotated[Word | None, Query(examples=["user:ana"])] = None,
     parent: Annotated[Word | None, Query(description="Only the parts of this task.")] = None,
+    error: Annotated[list[Word], Query(description="Only with this `error.code`.", examples=[["unavailable"]])] = [],  # noqa: B006
+    dead: Annotated[bool, Query(description="Only dead letters: failed, and repeated by nobody.")] = False,
     since: Annotated[Moment | None, Query(description="Created at or after.")] = None,
     until: Annotated[Moment | None, Query(description="Created before.")] = None,
     before: Annotated[Word | None, Query(description="`next_cursor` of the page before, unchanged.")] = None,
@@ -156,6 +202,8 @@ def list_tasks(
         queues=queue,
         initiated_by=initiated_by,
         parent_id=parent,
+        error_codes=error,
+        dead=dead,
         since=since,
         until=until,
         before=before,
@@ -205,12 +253,21 @@ def retry_task(
 ) -> StartedTask:
     """Makes a new task with `retried_from`; of a task whose parts failed only those run again."""
     _may_change(caller, services.tasks.get(str(task_id)))
-    return _started(request, response, services.tasks.retry(str(task_id), by=caller.name))
+    submission = services.tasks.retry(str(task_id), by=caller.name, request_id=request.state.request_id)
+    return _started(request, response, submission)
 
 
 def _may_change(caller: Principal, task: TaskView) -> None:
+    caller.require(_role_of(task), SCOPE)
+
+
+def _may_start(caller: Principal, task: TaskView) -> bool:
+    return caller.may(_role_of(task))
+
+
+def _role_of(task: TaskView) -> Role:
     spec = TASKS.get(task.name)
-    caller.require(Role(spec.role) if spec else Role.OPERATOR, SCOPE)
+    return Role(spec.role) if spec else Role.OPERATOR
 
 
 def _watched(task_id: TaskId, services: ServicesDep) -> TaskView:
