@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import event, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 import sicargabox_core.accounts.models
@@ -116,6 +116,25 @@ def test_an_older_release_leaves_a_newer_schema_alone(database: Database) -> Non
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     assert migrate(database) == 9999
     assert schema_version(database) == 9999
+
+
+def test_writers_of_one_process_take_turns_instead_of_finding_sqlite_locked(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    # SQLite itself waits for nobody here: whoever asks out of turn fails at once.
+    event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 0"))
+
+    def write(number: int) -> None:
+        if number % 2:
+            with database.write() as session:
+                session.execute(insert(CounterRow).values(name=f"turn {number}", value=number))
+        else:
+            database.at_once(insert(CounterRow).values(name=f"turn {number}", value=number).returning(CounterRow.value))
+
+    with multiprocessing.pool.ThreadPool(8) as pool:
+        pool.map(write, range(80))
+    with database.read() as session:
+        assert session.scalar(select(func.count()).where(CounterRow.name.like("turn %"))) == 80
+    database.dispose()
 
 
 def test_two_writers_wait_for_each_other(database: Database) -> None:
