@@ -16,7 +16,8 @@ T ?=
 B ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup run test lint format lock reference bench bench-tasks clean test-integration test-browser
+.PHONY: help setup run test lint format lock reference bench bench-tasks clean test-integration test-browser \
+  test-model-long
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,16 @@ test-integration: $(VENV)/dev.stamp ## Tests that need PostgreSQL and redis-serv
 
 test-browser: $(VENV)/dev.stamp ## Tests that need Chromium (Debian's; nothing is downloaded)
 	$(BIN)/python -m pytest $(or $(T),tests/browser)
+
+EXAMPLES ?= 10000
+test-model-long: export SICARGABOX_TEST_EXAMPLES = $(shell expr $(EXAMPLES) / 2)
+test-model-long: $(VENV)/dev.stamp ## The model of tasks in EXAMPLES random orders, half of them on each database (SEED=n repeats a run)
+	@export SICARGABOX_TEST_SEED=$${SEED:-$$(shuf -i 0-999999999 -n 1)} SICARGABOX_REQUIRE_SERVERS=1; \
+	  for kind in sqlite postgres; do \
+	    $(BIN)/python -m pytest -q -p no:cacheprovider core/tests/task_laws/test_any_order.py -k $$kind & running="$$running $$!"; \
+	  done; \
+	  for one in $$running; do wait $$one || failed=1; done; \
+	  echo "$(EXAMPLES) examples were asked for, seed $$SICARGABOX_TEST_SEED: $$(test -z "$$failed" && echo the laws held || echo FAILED)"; test -z "$$failed"
 
 ##@ Keep it tidy
 
