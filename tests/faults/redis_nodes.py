@@ -63,6 +63,8 @@ class RedisNodes(SecuredRedis):
     def _end(self) -> None:
         for port in list(self._processes):
             self.kill(port)
+        for port in self.ports:
+            self.join(port)
         for disk in self.disks.values():
             subprocess.run(["umount", "--lazy", str(disk)], check=False)
         self.disks.clear()
@@ -140,6 +142,27 @@ class RedisNodes(SecuredRedis):
             decode_responses=True,
         ) as client:
             yield client
+
+    def cut_off(self, port: int) -> None:
+        """Nothing reaches a server and nothing it says gets through, on the wire: connections are not even closed."""
+        for rule in self._rules(port):
+            subprocess.run(["iptables", "-w", "-I", "INPUT", *rule], check=True, capture_output=True)
+
+    def join(self, port: int) -> None:
+        """Undoes ``cut_off``, however often it was done."""
+        if os.geteuid() != 0 or shutil.which("iptables") is None:
+            return
+        for rule in self._rules(port):
+            while (
+                subprocess.run(["iptables", "-w", "-D", "INPUT", *rule], check=False, capture_output=True).returncode
+                == 0
+            ):
+                pass
+
+    @staticmethod
+    def _rules(port: int) -> list[list[str]]:
+        tail = ["-m", "comment", "--comment", f"sicargabox-faults-{port}", "-j", "DROP"]
+        return [["-i", "lo", "-p", "tcp", side, str(port), *tail] for side in ("--dport", "--sport")]
 
     # --- what is -----------------------------------------------------------------------------------------------------
     @property

@@ -26,6 +26,11 @@ class Scene:
         """Lets time pass."""
         time.sleep(seconds)
 
+    def pile_up(self) -> None:
+        """A backlog at once, so that queues hold something when they are struck."""
+        self.installation.order("burst")
+        self.sleep(0.5)
+
     def resumed(self, since: float) -> bool:
         """Whether on every queue a task accepted after ``since`` was begun."""
         self.books.read()

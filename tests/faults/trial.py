@@ -15,17 +15,19 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import psycopg2
+
 from tests.faults.books import Accepted, Books
 from tests.faults.faults import Fault
-from tests.faults.installation import Installation
-from tests.faults.load import QUEUES
+from tests.faults.installation import CHILDREN, Installation
+from tests.faults.load import BURST, QUEUES
 from tests.faults.scene import RESUME_SECONDS, Scene
 from tests.servers.ports import wait_until
 
 FINAL_SECONDS = 120.0
 STEADY_SECONDS = 60.0
 FEW = 20
-# The longest of the ordinary tasks takes 1.5 s: a queue that begins nothing for longer stands still.
+# A child that has nothing to do for so long, under a load that never ends, stands still.
 STALL_SECONDS = 2.5
 LONG_HAVE_BEGUN_SECONDS = 1.0
 SETTLE_SECONDS = 1.0
@@ -224,12 +226,17 @@ class Trials:
 
     # --- measuring ---------------------------------------------------------------------------------------------------
     def _measure(self, fault: Fault, injected: float, healed: float, until: float, outcome: Outcome) -> None:
-        waits = sorted(one.seconds for one in self.books.between(injected, until))
+        # A backlog made at once waits for itself.
+        waits = sorted(one.seconds for one in self.books.between(injected, until) if one.kind != BURST)
         if waits:
             outcome.accept_p99 = round(waits[min(len(waits) - 1, int(len(waits) * 0.99))], 3)
             outcome.accept_most = round(waits[-1], 3)
         since = injected if fault.resumes_unhealed else healed
-        stood_still = [self._went_on(queue, since, until) for queue in QUEUES]
+        try:
+            stood_still = [self._went_on(name, since, until) for name in QUEUES]
+        except psycopg2.Error as error:
+            outcome.breaches.append(f"measuring: {error}")
+            return
         if None not in stood_still:
             outcome.resume = round(max(at - since for at in stood_still if at is not None), 1)
         if outcome.resume is None or outcome.resume > RESUME_SECONDS:
@@ -242,7 +249,34 @@ class Trials:
         if first is None:
             return None
         begun = sorted(run.at for run in self.books.begun if run.queue == queue and since <= run.at <= until)
-        ends_of_stalls = [
-            later for earlier, later in zip([since, *begun], begun, strict=False) if later - earlier > STALL_SECONDS
-        ]
-        return max([first, *ends_of_stalls])
+        busy = self._busy(queue, since, until)
+        gaps = zip([since, *begun], begun, strict=False)
+        return max([first, *(later for earlier, later in gaps if _idle(busy, earlier, later) > STALL_SECONDS)])
+
+    def _busy(self, queue: str, since: float, until: float) -> list[tuple[float, float]]:
+        """When this queue's worker ran tasks, the product's own included; a parent that waits runs nothing."""
+        queues = [queue, "celery"] if queue == "elasticsearch" else [queue]
+        with self.installation.sql() as cursor:
+            cursor.execute(
+                "SELECT extract(epoch FROM started_at), extract(epoch FROM coalesce(finished_at, clock_timestamp()))"
+                " FROM tasks WHERE queue = ANY(%s) AND children_total IS NULL"
+                " AND started_at <= to_timestamp(%s) AND coalesce(finished_at, clock_timestamp()) >= to_timestamp(%s)",
+                (queues, until, since),
+            )
+            return [(float(start), float(end)) for start, end in cursor.fetchall()]
+
+
+def _idle(busy: list[tuple[float, float]], start: float, end: float) -> float:
+    """The longest time between these moments during which one of the worker's children had nothing to do."""
+    changes = sorted(
+        [(max(start, one), 1) for one, other in busy if one < end and other > start]
+        + [(other, -1) for one, other in busy if one < end and start < other < end]
+    )
+    longest, free_since, running = 0.0, start, 0
+    for at, change in [*changes, (end, CHILDREN)]:
+        before, running = running, running + change
+        if before < CHILDREN <= running:
+            longest = max(longest, at - free_since)
+        elif running < CHILDREN <= before:
+            free_since = at
+    return longest

@@ -22,7 +22,7 @@ from tests.servers.ports import free_port, wait_until
 from tests.settings import REPOSITORY, absent
 
 SHIPPED = REPOSITORY / "redis"
-USERS = ("api", "scheduler", "worker", "flower", "exporter", "replication", "sentinel")
+USERS = ("api", "scheduler", "worker", "flower", "exporter", "replication", "sentinel", "hand-over")
 SENTINEL_USERS = ("reader", "sentinel")
 # The name in the certificates; Redis and its Sentinels announce it too.
 _HOST = "localhost"
