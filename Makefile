@@ -17,7 +17,7 @@ B ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .PHONY: help setup run test lint format lock reference bench bench-tasks clean test-integration test-browser \
-  test-model-long
+  test-faults test-faults-long test-model-long
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,17 @@ test-integration: $(VENV)/dev.stamp ## Tests that need PostgreSQL and redis-serv
 
 test-browser: $(VENV)/dev.stamp ## Tests that need Chromium (Debian's; nothing is downloaded)
 	$(BIN)/python -m pytest $(or $(T),tests/browser)
+
+test-faults: $(VENV)/dev.stamp ## Every fault once on a whole installation under load (some as root; minutes)
+	$(BIN)/python -m pytest $(or $(T),tests/faults)
+
+FAULT_RESULTS ?= fault-results.jsonl
+FAULT_REPEATS ?= 5
+test-faults-long: export SICARGABOX_TEST_FAULT_REPEATS = $(FAULT_REPEATS)
+test-faults-long: export SICARGABOX_TEST_FAULT_RESULTS = $(abspath $(FAULT_RESULTS))
+test-faults-long: $(VENV)/dev.stamp ## Every fault FAULT_REPEATS times; adds to FAULT_RESULTS and writes docs/durability.md
+	$(BIN)/python -m pytest $(or $(T),tests/faults); result=$$?; \
+	  $(BIN)/python -m tests.faults.report $(FAULT_RESULTS) && exit $$result
 
 EXAMPLES ?= 10000
 test-model-long: export SICARGABOX_TEST_EXAMPLES = $(shell expr $(EXAMPLES) / 2)

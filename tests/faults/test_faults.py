@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,18 +56,26 @@ def ground() -> Iterator[Ground]:
         ground.close()
 
 
-def _report(outcome: Outcome) -> None:
-    line = outcome.as_line() | {"at": round(time.time())}
-    print("\n", line)
-    results = machine().fault_results
-    if results is not None:
-        ledger.append(results, line)
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[Outcome], None]:
+    """Shows an outcome in the run's output, passed or not, and adds it to the results file."""
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+
+    def tell(outcome: Outcome) -> None:
+        terminal.write_line(f"\n{outcome}")
+        results = machine().fault_results
+        if results is not None:
+            ledger.append(results, outcome.as_line() | {"at": round(time.time()), "rate": machine().fault_rate})
+
+    return tell
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", all_faults(), ids=lambda kind: kind.name)
 @pytest.mark.parametrize("repetition", range(1, REPEATS + 1))
-def test_nothing_accepted_is_lost(ground: Ground, repetition: int, kind: type[Fault]) -> None:
+def test_nothing_accepted_is_lost(
+    ground: Ground, tell: Callable[[Outcome], None], repetition: int, kind: type[Fault]
+) -> None:
     check_needs(kind)
     try:
         outcome = ground.ready().run(kind)
@@ -75,16 +83,18 @@ def test_nothing_accepted_is_lost(ground: Ground, repetition: int, kind: type[Fa
         if ground.trials is not None:
             print("logs:", ground.give_up(kind.name))
         raise
-    _report(outcome)
+    tell(outcome)
     if outcome.breaches:
         folder = ground.give_up(f"{kind.name}-{repetition}")
         pytest.fail("\n".join([*outcome.breaches, f"logs: {folder}"]), pytrace=False)
 
 
 @pytest.mark.timeout(900)
-def test_at_the_end_everything_ever_accepted_was_executed_and_took_effect_once(ground: Ground) -> None:
+def test_at_the_end_everything_ever_accepted_was_executed_and_took_effect_once(
+    ground: Ground, tell: Callable[[Outcome], None]
+) -> None:
     outcome = ground.ready().close()
-    _report(outcome)
+    tell(outcome)
     folder = ground.give_up("end") if outcome.breaches else None
     ground.close()
     assert not outcome.breaches, "\n".join([*outcome.breaches, f"logs: {folder}"])

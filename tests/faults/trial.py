@@ -54,6 +54,13 @@ class Outcome:
     errors_allowed: bool = False
     breaches: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        """One line for people."""
+        waits = f"goes on after {self.resume} s, accepts in {self.accept_p99} s (p99), {self.accept_most} s at most"
+        counts = f"{self.accepted} accepted, {self.lost} lost, {self.effects_wrong} effects not once"
+        again = f"{self.executed_twice} executed twice, {self.suppressed} doubled messages dropped"
+        return f"{self.title}: {counts}, {again}, {self.errors} errors; {waits}; took {self.seconds} s"
+
     def as_line(self) -> dict[str, Any]:
         """For the results file."""
         return asdict(self)
