@@ -1,6 +1,7 @@
 """All figures in one table: ``python -m benchmarks`` (`make bench`). At most six minutes.
 
 The official tariff is used when SICARGABOX_TEST_TARIFF_CSV names it, PostgreSQL when its programs are installed.
+Tasks are measured at length, and beside other task queues, by ``python -m benchmarks.tasks``.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import accepting, idle_memory, running, searching, start_up
+from benchmarks import idle_memory, running, searching, start_up
 from benchmarks.installation import Installation
 from benchmarks.report import Figure, show
-from tests.servers.ports import free_port
-from tests.servers.postgres import PostgresCluster, find_programs
+from benchmarks.tasks import accept, throughput
+from benchmarks.tasks.options import Options
+from tests.servers.postgres import find_programs
 from tests.servers.valkey import ValkeyServer
 
 
@@ -21,33 +23,24 @@ def main() -> None:
     """Measures everything and prints one table."""
     began = time.monotonic()
     figures: list[Figure] = []
-    programs = find_programs()
     valkey = ValkeyServer()
     with tempfile.TemporaryDirectory(prefix="sicargabox-bench-") as name:
-        folder = Path(name)
         try:
             valkey.start()
-            figures += _main_road(folder, valkey)
-            figures += _accepting(folder / "sqlite", "SQLite", valkey, None)
-            figures += _throughput(folder / "sqlite-workers", "SQLite", valkey, None)
-            if programs is not None:
-                # Durable, as in production: the test suite's own clusters do not wait for the disk.
-                cluster = PostgresCluster(programs, durable=True)
-                try:
-                    cluster.start()
-                    figures += _accepting(folder / "postgres", "PostgreSQL", valkey, cluster)
-                    figures += _throughput(folder / "postgres-workers", "PostgreSQL", valkey, cluster)
-                finally:
-                    cluster.stop()
+            figures += _main_road(Path(name), valkey)
         finally:
             valkey.stop()
+    missing = ""
+    if find_programs() is not None:
+        figures += accept.measure(Options(rounds=1))
+        figures += throughput.measure_against_celery(Options(rounds=1))
+    else:
+        missing = " Accepting and throughput were left out: the programs of PostgreSQL are not installed."
     figures += start_up.measure()
-    missing = "" if programs else " PostgreSQL was left out: its programs are not installed."
     show("SicargaBox", figures, note=f"Measured in {time.monotonic() - began:.0f} s.{missing}")
 
 
 def _main_road(folder: Path, valkey: ValkeyServer) -> list[Figure]:
-    _empty(valkey)
     with Installation(folder / "road", f"sqlite:///{folder / 'road.db'}", valkey.url) as site:
         catalogue = searching.fill(site)
         processes = {"api": site.start_api(), "admin": site.start_admin(), "scheduler": site.start_scheduler()}
@@ -58,28 +51,6 @@ def _main_road(folder: Path, valkey: ValkeyServer) -> list[Figure]:
         figures += searching.measure_rebuild(site, catalogue)
         figures += searching.measure_search(site, catalogue)
     return figures
-
-
-def _accepting(folder: Path, kind: str, valkey: ValkeyServer, cluster: PostgresCluster | None) -> list[Figure]:
-    _empty(valkey)
-    number = iter(range(10))
-
-    def database_url() -> str:
-        return cluster.create(migrated=False) if cluster else f"sqlite:///{folder.with_suffix(f'.{next(number)}.db')}"
-
-    return accepting.measure(folder, kind, database_url, valkey.url, f"redis://127.0.0.1:{free_port()}")
-
-
-def _throughput(folder: Path, kind: str, valkey: ValkeyServer, cluster: PostgresCluster | None) -> list[Figure]:
-    _empty(valkey)
-    url = cluster.create(migrated=False) if cluster else f"sqlite:///{folder.with_suffix('.db')}"
-    with Installation(folder, url, valkey.url) as site:
-        return running.measure_throughput(site, valkey, kind)
-
-
-def _empty(valkey: ValkeyServer) -> None:
-    with valkey.client() as client:
-        client.flushall()
 
 
 if __name__ == "__main__":

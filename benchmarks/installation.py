@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
+from benchmarks.processes import Processes
 from sicargabox_core.accounts.models import Role
 from sicargabox_core.accounts.tokens import create_token
 from sicargabox_core.db import Database, migrate
@@ -56,21 +54,13 @@ class Installation:
             self.token = create_token(session, "benchmark", Role.ADMIN, ["tasks", "search"], by="benchmark")[1]
         self.publisher = Publisher(self.settings, make_celery(self.settings, "benchmark"), capacity=100_000)
         self.tasks = TaskService(self.database, self.publisher)
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes = Processes(folder)
 
     def __enter__(self) -> Installation:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for process in self._processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self._processes:
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        self._processes.stop()
         self.publisher.stop()
         self.database.dispose()
 
@@ -81,20 +71,8 @@ class Installation:
 
     def start(self, name: str, *command: str, **variables: str) -> subprocess.Popen[bytes]:
         """Starts a process in a group of its own; its output goes to a file."""
-        inherited: Mapping[str, str] = {
-            key: value for key, value in os.environ.items() if not key.startswith("SICARGABOX_")
-        }
-        own = {f"SICARGABOX_{key}": value for key, value in {**self.variables, **variables}.items()}
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                env={**inherited, **own, "PYTHONWARNINGS": "ignore"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._processes.append(process)
-        return process
+        settings = {f"SICARGABOX_{key}": value for key, value in {**self.variables, **variables}.items()}
+        return self._processes.start(name, *command, environment=settings)
 
     def start_api(self) -> subprocess.Popen[bytes]:
         """The API, ready to answer."""
@@ -116,18 +94,27 @@ class Installation:
         self, kind: str, valkey: ValkeyServer, *, children: int = 1, name: str = ""
     ) -> subprocess.Popen[bytes]:
         """A worker; returns when it takes messages."""
-        application, queues = WORKERS[kind]
-        before = _present(valkey)
-        process = self.start(
-            name or kind,
-            *(sys.executable, "-m", "celery", "-A", application, "worker", "-Q", queues, "-c", str(children)),
-            *("-n", f"{name or kind}@%h", "--without-gossip", "--without-mingle"),
-        )
-        wait_until(lambda: _present(valkey) - before, seconds=START_SECONDS, what=f"{kind} takes messages")
+        before = present(valkey)
+        process = self.launch_worker(kind, children=children, name=name)
+        wait_until(lambda: present(valkey) - before, seconds=START_SECONDS, what=f"{kind} takes messages")
         return process
 
+    def launch_worker(self, kind: str, *, children: int = 1, name: str = "") -> subprocess.Popen[bytes]:
+        """A worker, not waited for."""
+        application, queues = WORKERS[kind]
+        return self.launch(application, queues, children=children, name=name or kind)
 
-def _present(valkey: ValkeyServer) -> set[str]:
+    def launch(self, application: str, queues: str, *, children: int, name: str) -> subprocess.Popen[bytes]:
+        """A worker of any application, not waited for."""
+        return self.start(
+            name,
+            *(sys.executable, "-m", "celery", "-A", application, "worker", "-Q", queues, "-c", str(children)),
+            *("-n", f"{name}@%h", "--without-gossip", "--without-mingle"),
+        )
+
+
+def present(valkey: ValkeyServer) -> set[str]:
+    """The workers that take messages."""
     with valkey.client() as client:
         return {one.worker for one in workers(client)}
 

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 from rich.console import Console
@@ -56,3 +57,18 @@ def show(title: str, figures: Sequence[Figure], *, ratio: str = "", note: str = 
     if ratio:
         out.print(f"ratio: {ratio}")
     out.print(note)
+
+
+def spread(values: Sequence[float], unit: str = "", *, digits: int = 0) -> str:
+    """The median, and the least and the most in brackets when there are several rounds."""
+    middle = f"{median(values):.{digits}f}{unit}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def markdown(figures: Sequence[Figure]) -> str:
+    """A table for a document, with the verdict in words."""
+    verdict = {True: "met", False: "**missed**", None: ""}
+    rows = [f"| {one.what} | {one.value} | {one.goal} | {verdict[one.met]} |" for one in figures]
+    return "\n".join(["| figure | measured | goal | verdict |", "|---|---|---|---|", *rows])
