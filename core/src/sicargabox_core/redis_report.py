@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sicargabox_core.errors import Unavailable
-from sicargabox_core.redis_server import BUDGETS, Db, RedisError, ask_sentinel, connect, parse_address
+from sicargabox_core.redis_server import BUDGETS, EXPIRY_BYTES, Db, RedisError, ask_sentinel, connect, parse_address
 from sicargabox_core.tasks.contracts import Queue
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ _FULL = 0.99
 _SAMPLE = 200
 # Of a long list so many nodes of 8 kB are measured and scaled: a backlog of a million costs no more than one of ten.
 _NODES = 20
-# What MEMORY USAGE leaves out of a key that expires: measured as used_memory beside its sum (Redis 7.0.15: 61 bytes,
-# Valkey 9.1: 28; 50,000 result entries of 400 bytes, 2026-11-23).
-_EXPIRY_BYTES = 60
 # One backlog may be most of a database, and a sample of 200 keys would miss it: these are always measured.
 _LARGE = {Db.BROKER: [*(queue.value for queue in Queue), "unacked", "unacked_index"]}
 # Redis 7 refuses a script without flags wherever it would refuse a write, before it runs. Its argument asks for room,
@@ -217,7 +214,7 @@ def _databases(settings: Settings, info: dict[str, Any]) -> list[DatabaseMemory]
         size = 0
         if keys:
             with connect(settings, number, replica_ok=True) as client:
-                size = _estimate(client, keys, _LARGE.get(Db(number), []) if known else []) + expiring * _EXPIRY_BYTES
+                size = _estimate(client, keys, _LARGE.get(Db(number), []) if known else []) + expiring * EXPIRY_BYTES
         databases.append(
             DatabaseMemory(
                 db=number,

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import uuid_utils
 from core.tests.catalogue.tables import row, write_table
 from core.tests.command_line.commands import CommandLine
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from sicargabox_core.accounts.models import AuditEntry, User
 from sicargabox_core.accounts.passwords import verify_password
@@ -22,6 +23,7 @@ from sicargabox_core.catalogue.starter_catalogue import load_starter
 from sicargabox_core.cli.application import EXIT_CODES, app
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import NO_OP, NoOp
+from sicargabox_core.tasks.rows import tasks
 
 PASSWORD = "a long enough password"
 
@@ -221,6 +223,58 @@ def test_a_retry_is_a_new_task(line: CommandLine) -> None:
     repeated = line.json("tasks", "retry", task_id)
     assert repeated["id"] != task_id
     assert (repeated["retried_from"], repeated["initiated_by"]) == (task_id, "cli:tester")
+
+
+def _failed(line: CommandLine, count: int) -> list[str]:
+    """A rebuild and no-ops that failed."""
+    ids = [line.json("rebuild-index", "--no-wait")["id"]]
+    with line.database.write() as session:
+        ended = {"state": "FAILURE", "error_code": "unavailable", "exclusive_key": None}
+        session.execute(update(tasks).values(finished_at=tasks.c.created_at, **ended))
+        row = dict(session.execute(select(*tasks.c)).one()._mapping) | {"name": NO_OP.name, "queue": NO_OP.queue.value}
+        for _ in range(count - 1):
+            ids.append(str(uuid_utils.uuid7()))
+            session.execute(insert(tasks).values(**row | {"id": ids[-1]}))
+    return ids
+
+
+def test_dead_letters_are_listed_and_repeated_by_choice_after_a_yes(line: CommandLine) -> None:
+    rebuild, *others = _failed(line, 3)
+    listed = line.json("tasks", "dead", "--since", "1h", "--error", "unavailable")["items"]
+    assert {task["id"] for task in listed} == {rebuild, *others}
+    assert line.json("tasks", "dead", "--until", "2h")["items"] == []
+
+    chosen = ("tasks", "retry", "--state", "FAILURE", "--name", "housekeeping.no_op")
+    assert line.run(*chosen, stdin="n\n").exit_code == 1
+    assert len(line.json("tasks", "dead")["items"]) == 3
+    assert set(line.json(*chosen, "--yes")["repeated"]) == set(others)
+    assert [task["id"] for task in line.json("tasks", "dead")["items"]] == [rebuild]
+
+
+def test_what_cannot_be_repeated_is_named_with_exit_code_1(line: CommandLine) -> None:
+    (rebuild,) = _failed(line, 1)
+    running = line.json("rebuild-index", "--no-wait")["id"]
+    result = line.run("tasks", "retry", "--state", "FAILURE", "--yes")
+    assert result.exit_code == 1
+    assert f"{rebuild}" in result.output
+    assert running in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--state", "SUCCESS"), ("0192f0c1", "--state", "FAILURE"), ("--state", "FAILURE", "--since", "x")],
+)
+def test_a_retry_that_is_not_clear_repeats_nothing(line: CommandLine, arguments: tuple[str, ...]) -> None:
+    _failed(line, 1)
+    assert line.run("tasks", "retry", *arguments, "--yes").exit_code == 2
+    assert len(line.json("tasks", "dead")["items"]) == 1
+
+
+def test_capacity_without_redis_is_what_was_recorded_and_says_so(line: CommandLine) -> None:
+    result = line.run("redis", "capacity")
+    assert result.exit_code == 0
+    assert "recorded on 2026-11-23" in result.output
+    assert line.run("redis", "show").exit_code == 1
 
 
 def test_queues_are_known_without_redis_except_for_workers(line: CommandLine) -> None:

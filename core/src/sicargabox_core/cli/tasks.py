@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from pydantic_core import to_jsonable_python
@@ -12,11 +15,17 @@ from sicargabox_core.cli.output import Json, complain, moment, print_json, print
 from sicargabox_core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from sicargabox_core.tasks.store import TaskView
+    from sicargabox_core.tasks.store import Skipped, TaskView
 
 tasks = typer.Typer(no_args_is_help=True, help="Look at background tasks, cancel them, run them again.")
 _ID_LENGTH = 36
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="A task's id, or its beginning if no other begins so.")]
+
+Name = Annotated[list[str] | None, typer.Option(help="A kind of task, e.g. search.rebuild_index (repeatable).")]
+Queues = Annotated[list[str] | None, typer.Option("--queue", help="A queue, e.g. elasticsearch.")]
+Errors = Annotated[list[str] | None, typer.Option("--error", help="A code of an error, e.g. unavailable.")]
+Since = Annotated[str | None, typer.Option(help="Accepted at or after: 24h, 7d (ago), or 2026-03-02T08:00.")]
+Until = Annotated[str | None, typer.Option(help="Accepted before; written like --since.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -126,18 +135,148 @@ def cancel_task(ctx: typer.Context, task_id: TaskId, json: Json = False) -> None
         raise typer.Exit(1)
 
 
-@tasks.command("retry")
-def retry_task(ctx: typer.Context, task_id: TaskId, json: Json = False) -> None:
-    """Run a finished task again, as a new task; of a parent only the children that failed.
+@tasks.command("dead")
+def list_dead_letters(
+    ctx: typer.Context,
+    name: Name = None,
+    queue: Queues = None,
+    error: Errors = None,
+    since: Since = None,
+    until: Until = None,
+    before: Annotated[str | None, typer.Option(help="next_cursor of the page before.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most (1 to 500).")] = 20,
+    json: Json = False,
+) -> None:
+    """List dead letters: tasks that failed for good and that nobody repeated, the newest first.
 
-    Example: sicargabox tasks retry 0192f0c1
+    Example: sicargabox tasks dead --error unavailable --since 24h
     """
     here = invocation(ctx)
+    conditions = _conditions(here, name, queue, error, since, until)
+    page = here.tasks.list(dead=True, before=before, limit=limit, **conditions)
+    if json:
+        print_json({"items": page.items, "next_cursor": page.next_cursor})
+        return
+    zone = here.settings.timezone
+    print_table(
+        ("id", "task", "error", "message", "by", "accepted", "failed"),
+        [
+            (
+                *(task.id, task.name, task.error_code, (task.error_message or "")[:80], task.initiated_by),
+                *(moment(task.created_at, zone), moment(task.finished_at, zone)),
+            )
+            for task in page.items
+        ],
+    )
+    if page.next_cursor:
+        say(f"More: --before {page.next_cursor}")
+
+
+@tasks.command("retry")
+def retry_task(
+    ctx: typer.Context,
+    task_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="One task: its id, or the id's beginning.")
+    ] = None,
+    state: Annotated[str | None, typer.Option(help="FAILURE: all dead letters that the options below choose.")] = None,
+    name: Name = None,
+    queue: Queues = None,
+    error: Errors = None,
+    since: Since = None,
+    until: Until = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a finished task again, as a new task; of a parent only the parts that failed. Or every dead letter chosen.
+
+    Repeating many is safe to do again: what was repeated is not repeated twice. Exit code 1: some were left.
+
+    Example: sicargabox tasks retry 0192f0c1
+
+    Example: sicargabox tasks retry --state FAILURE --name ai.generate_keywords --since 24h
+    """
+    here = invocation(ctx)
+    conditions = _conditions(here, name, queue, error, since, until)
+    if task_id is None:
+        if (state or "").upper() != "FAILURE":
+            raise InvalidInput(
+                "which task?", field="ID", remedy="Give an id, or --state FAILURE for all dead letters chosen."
+            )
+        _retry_many(here, conditions, yes=yes, json=json)
+        return
+    if state is not None or any(conditions.values()):
+        raise InvalidInput("one task and a choice of many", field="ID", remedy="Give an id, or options; not both.")
     submission = here.tasks.retry(_whole_id(here, task_id), by=here.principal)
     if json:
         print_json(submission.task)
     else:
         say(f"Task {submission.task.id} runs it again.")
+
+
+def _retry_many(here: Invocation, conditions: dict[str, Any], *, yes: bool, json: bool) -> None:
+    from sicargabox_core.tasks.store import REPEATED_AT_ONCE
+
+    # What is chosen is chosen before the first is repeated: a repeat that fails at once must not be repeated again.
+    ids: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = here.tasks.list(dead=True, before=cursor, limit=REPEATED_AT_ONCE, **conditions)
+        ids += [task.id for task in page.items]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    if ids and not yes:
+        typer.confirm(f"Repeat {len(ids):,} {'task' if len(ids) == 1 else 'tasks'}?", abort=True, err=True)
+    repeated: dict[str, str] = {}
+    skipped: list[Skipped] = []
+    for start in range(0, len(ids), REPEATED_AT_ONCE):
+        done = here.tasks.retry_dead(ids[start : start + REPEATED_AT_ONCE], by=here.principal)
+        repeated |= {old: submission.task.id for old, submission in done.repeated.items()}
+        skipped += done.skipped
+    if json:
+        print_json({"repeated": repeated, "skipped": skipped})
+    else:
+        say(f"{len(repeated):,} repeated, {len(skipped):,} left.")
+        if skipped:
+            print_table(("left", "because", ""), [(one.id, one.code, one.detail) for one in skipped])
+    if skipped:
+        raise typer.Exit(1)
+
+
+def _conditions(
+    here: Invocation,
+    name: list[str] | None,
+    queue: list[str] | None,
+    error: list[str] | None,
+    since: str | None,
+    until: str | None,
+) -> dict[str, Any]:
+    zone = here.settings.timezone
+    return {
+        "names": name or (),
+        "queues": queue or (),
+        "error_codes": error or (),
+        "since": _moment(since, zone, "--since"),
+        "until": _moment(until, zone, "--until"),
+    }
+
+
+def _moment(text: str | None, zone: str, option: str) -> datetime | None:
+    """``24h``, ``7d``, ``30m`` ago, or a date and time, of the office's zone unless it names its own."""
+    if text is None:
+        return None
+    ago = re.fullmatch(r"(\d{1,4})([mhd])", text.strip())
+    if ago:
+        return datetime.now(UTC) - int(ago[1]) * {"m": timedelta(minutes=1), "h": timedelta(hours=1)}.get(
+            ago[2], timedelta(days=1)
+        )
+    try:
+        told = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise InvalidInput(
+            f"{text!r} is no time", field=option, remedy="Write 24h, 7d, 30m or 2026-03-02T08:00."
+        ) from error
+    return (told if told.tzinfo else told.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
 
 
 def queues(ctx: typer.Context, json: Json = False) -> None:
@@ -149,7 +288,7 @@ def queues(ctx: typer.Context, json: Json = False) -> None:
     from sicargabox_core.tasks.queues import queue_figures
 
     here = invocation(ctx)
-    with connect(here.settings, Db.BROKER) as broker:
+    with connect(here.settings, Db.BROKER, replica_ok=True) as broker:
         figures = queue_figures(here.database, broker)
     if json:
         print_json(figures)
@@ -157,9 +296,15 @@ def queues(ctx: typer.Context, json: Json = False) -> None:
     if any(one.workers is None for one in figures):
         complain("Redis does not answer: workers and messages are not known.")
     print_table(
-        ("queue", "waiting", "delayed", "running", "oldest waits (s)", "workers", "messages in Redis"),
+        (
+            *("queue", "waiting", "delayed", "running", "oldest waits (s)", "workers", "messages in Redis"),
+            "without a message",
+        ),
         [
-            (one.queue, one.waiting, one.delayed, one.running, one.oldest_age_seconds, one.workers, one.published)
+            (
+                *(one.queue, one.waiting, one.delayed, one.running, one.oldest_age_seconds, one.workers),
+                *(one.published, one.without_message),
+            )
             for one in figures
         ],
     )

@@ -49,6 +49,7 @@ def _about_servers(settings: Settings) -> Iterator[Finding]:
         yield from _guarded("redis", lambda: redis.server(settings))
         if usable:
             yield from _guarded("workers", lambda: redis.processes(settings, database))
+            yield from _guarded("dead letters", lambda: redis.dead_letters(database))
             yield from _guarded("search index", lambda: index.serving(settings, database))
     finally:
         database.dispose()

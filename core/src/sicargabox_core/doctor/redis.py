@@ -8,16 +8,15 @@ from sicargabox_core.db import Database
 from sicargabox_core.doctor.findings import Finding, fault, ok, unknown, warning
 from sicargabox_core.errors import Unavailable
 from sicargabox_core.laptop.folders import Folders, holder
-from sicargabox_core.redis_report import RedisReport, memory_report
+from sicargabox_core.redis_report import RedisReport, megabytes, memory_report
 from sicargabox_core.redis_server import Db, RedisError, connect, parse_address
 from sicargabox_core.settings import ENV_PREFIX, Settings
+from sicargabox_core.tasks import store
 from sicargabox_core.tasks.presence import last_pass_of_scheduler
 from sicargabox_core.tasks.queues import queue_figures
 
-_POLICY = "volatile-lru"
 # The first with ACL and the commands kombu's present transport uses.
 _LEAST_VERSION = (6, 2)
-_MEMORY_HIGH = 0.85
 
 
 def server(settings: Settings) -> Iterator[Finding]:
@@ -29,11 +28,10 @@ def server(settings: Settings) -> Iterator[Finding]:
         # Accepted tasks are in SQL and searches go on, but nothing runs.
         yield fault("redis", f"{where}: {error.__cause__ or error}", _remedy_when_away(settings))
         return
-    databases = ", ".join(f"DB {one.db} {one.name} {_megabytes(one.bytes)}" for one in report.databases)
+    databases = ", ".join(f"DB {one.db} {one.name} {megabytes(one.bytes)}" for one in report.databases)
     yield ok("redis", f"{where}, {report.role}, version {report.version}; {databases}")
     yield from _version(report)
-    yield from _memory(report)
-    yield from _persistence(report)
+    yield from _state(report)
 
 
 def _remedy_when_away(settings: Settings) -> str:
@@ -56,54 +54,30 @@ def _version(report: RedisReport) -> Iterator[Finding]:
         yield ok("redis version", report.version)
 
 
-def _memory(report: RedisReport) -> Iterator[Finding]:
-    if report.policy == _POLICY:
-        yield ok("redis policy", report.policy)
-    elif report.policy.startswith("allkeys"):
-        yield fault(
-            "redis policy",
-            f"{report.policy} deletes whole queues when memory is full",
-            f"Set {_POLICY}; redis/redis.conf.",
-        )
-    else:
-        yield warning("redis policy", report.policy, f"Set {_POLICY}, as redis/redis.conf does.")
-    if not report.maximum:
-        yield warning(
-            "redis memory", f"{_megabytes(report.used)} used, no limit", "Set maxmemory, as redis/redis.conf does."
-        )
-    elif report.used > _MEMORY_HIGH * report.maximum:
-        yield warning(
-            "redis memory",
-            f"{_megabytes(report.used)} of {_megabytes(report.maximum)} used",
-            "See which database is over its budget: `GET /api/v1/redis`.",
-        )
-    else:
-        yield ok("redis memory", f"{_megabytes(report.used)} of {_megabytes(report.maximum)} used")
-    for one in report.databases:
-        if one.budget is not None and one.bytes > one.budget:
-            yield warning(
-                "redis memory",
-                f"DB {one.db} ({one.name}) holds {_megabytes(one.bytes)} of {_megabytes(one.budget)}",
-                "Add workers if it is the broker; lower SICARGABOX_RESULT_TTL_SECONDS if it is the results.",
-            )
+def _well(report: RedisReport) -> Iterator[tuple[str, str]]:
+    """What is said of each side of Redis when nothing is wrong with it."""
+    yield "writes", "it takes messages"
+    yield "memory", f"{megabytes(report.used)} of {megabytes(report.maximum)} used"
+    yield "policy", report.policy
+    yield "persistence", "append-only file, last save succeeded"
+    if report.sentinels:
+        online = sum(one.state == "online" for one in report.replicas)
+        yield "replication", f"{online} replicas follow, {len(report.sentinels)} Sentinels answer"
 
 
-def _persistence(report: RedisReport) -> Iterator[Finding]:
-    if not report.persistence_ok:
-        yield fault("redis persistence", "its last save to disk failed", "See its log: a full disk or missing rights.")
-    elif not report.append_only:
-        yield warning(
-            "redis persistence",
-            "no append-only file: a restart forgets messages, which the scheduler then sends again",
-            "Set appendonly yes, as redis/redis.conf does.",
-        )
-    else:
-        yield ok("redis persistence", "append-only file, last save succeeded")
+def _state(report: RedisReport) -> Iterator[Finding]:
+    for about, detail in _well(report):
+        found = [one for one in report.faults if one.about == about]
+        for one in found:
+            say = fault if one.grave else warning
+            yield say(f"redis {about}", one.detail, one.remedy)
+        if not found:
+            yield ok(f"redis {about}", detail)
 
 
 def processes(settings: Settings, database: Database) -> Iterator[Finding]:
     """Whether each queue has a worker, and whether a scheduler is alive."""
-    with connect(settings, Db.BROKER) as broker:
+    with connect(settings, Db.BROKER, replica_ok=True) as broker:
         figures = queue_figures(database, broker)
         try:
             last_pass, seen = last_pass_of_scheduler(broker), True
@@ -112,6 +86,8 @@ def processes(settings: Settings, database: Database) -> Iterator[Finding]:
     for one in figures:
         check = f"queue {one.queue}"
         waits = f"{one.waiting:,} waiting, {one.running:,} running"
+        if one.without_message:
+            waits += f", {one.without_message:,} without a message"
         if one.workers is None:
             yield unknown(check, f"{waits}; workers cannot be seen without Redis")
         elif one.workers:
@@ -133,5 +109,16 @@ def processes(settings: Settings, database: Database) -> Iterator[Finding]:
         yield ok("scheduler", f"last pass at {last_pass:%Y-%m-%d %H:%M:%S} UTC")
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1024 / 1024:.1f} MB"
+def dead_letters(database: Database) -> Iterator[Finding]:
+    """Whether tasks failed for good and nobody repeated them."""
+    with database.read() as session:
+        counts = store.dead_letters_by_task(session)
+    if not counts:
+        yield ok("dead letters", "none")
+        return
+    most = sorted(counts.items(), key=lambda one: -one[1])
+    yield warning(
+        "dead letters",
+        "failed and not repeated: " + ", ".join(f"{number:,} {name}" for name, number in most[:5]),
+        "See `sicargabox tasks dead`; `sicargabox tasks retry` repeats them.",
+    )
