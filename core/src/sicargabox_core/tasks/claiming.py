@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Float, String, and_, bindparam, case, null, or_, select, update
+from sqlalchemy import ColumnElement, Float, String, and_, bindparam, case, false, not_, null, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -45,14 +46,11 @@ class Claim:
     initiated_by: str
     request_id: str | None
     parent_id: str | None
+    exclusive_key: str | None
     data_version: int | None
     created_at: datetime
     run_at: datetime
     started_at: datetime
-
-
-class _NotForUs(Exception):
-    """Rolls a claim back: this release does not know the row's name or version."""
 
 
 def claim(
@@ -71,43 +69,36 @@ def claim(
     FAILURE now), its payload fits no longer (FAILURE), or this release does not know it (put off with back-off).
     ``ended`` is told of a FAILURE made here, after the commit, so that copies and messages can follow.
     """
-    try:
+    statement = _claim_statement(frozenset((spec.name, spec.version) for spec in known.values()))
+    taken = {"task_id": task_id, "lease_seconds": lease_seconds, "claiming_worker": storable(worker, 200)}
+    row = database.at_once(statement, taken)
+    if row is None:
         with database.write() as session:
-            taken = _claim(session, task_id, worker, lease_seconds, known)
-    except _NotForUs:
-        with database.write() as session:
-            _put_off(session, task_id)
-        return None
-    if isinstance(taken, Claim):
-        return taken
-    if taken:
-        ended(taken)
+            transition = expire_lease(session, task_id, only_exhausted=True)
+            if not transition:
+                _put_off(session, task_id, known)
+    else:
+        try:
+            arguments = known[row.name].payload.model_validate(row.payload)
+        except ValidationError as error:
+            with database.write() as session:
+                transition = fail(session, row.id, row.attempt, code=INVALID_PAYLOAD, message=_first_fault(error))
+        else:
+            return Claim(arguments=arguments, **row._mapping)
+    if transition:
+        ended(transition)
     return None
 
 
-def _claim(
-    session: Session, task_id: str, worker: str, lease_seconds: float, known: Mapping[str, TaskSpec[Any, Any]]
-) -> Claim | Transition:
-    taken = {"task_id": task_id, "lease_seconds": lease_seconds, "claiming_worker": storable(worker, 200)}
-    row = session.execute(_CLAIM, taken).first()
-    if row is None:
-        return expire_lease(session, task_id, only_exhausted=True)
-    spec = known.get(row.name)
-    if spec is None or row.version > spec.version:
-        raise _NotForUs
-    try:
-        arguments = spec.payload.model_validate(row.payload)
-    except ValidationError as error:
-        return fail(session, row.id, row.attempt, code=INVALID_PAYLOAD, message=_first_fault(error))
-    return Claim(arguments=arguments, **row._mapping)
-
-
-def _claim_statement() -> ReturningUpdate[Any]:
+@functools.lru_cache(maxsize=8)
+def _claim_statement(known: frozenset[tuple[str, int]]) -> ReturningUpdate[Any]:
+    # Kept: a claim is made for every message, doubled ones too, and building it costs more than executing it.
     # SKIP LOCKED: a row that another process is deciding upon is no longer ours to take, so nobody waits for it.
     takeable = (
         select(tasks.c.id)
         .where(
             tasks.c.id == bindparam("task_id", type_=String()),
+            _is_known(known),
             tasks.c.cancel_requested_at.is_(None),
             or_(
                 and_(WAITING, tasks.c.run_at <= now(), tasks.c.waits_for.is_(None)),
@@ -144,6 +135,7 @@ def _claim_statement() -> ReturningUpdate[Any]:
             tasks.c.initiated_by,
             tasks.c.request_id,
             tasks.c.parent_id,
+            tasks.c.exclusive_key,
             tasks.c.data_version,
             tasks.c.created_at,
             tasks.c.run_at,
@@ -152,8 +144,9 @@ def _claim_statement() -> ReturningUpdate[Any]:
     )
 
 
-# Built once: a claim is made for every message, doubled ones too, and building it costs more than executing it.
-_CLAIM = _claim_statement()
+def _is_known(known: Iterable[tuple[str, int]]) -> ColumnElement[bool]:
+    """Whether this release can run the row: it knows the name, and a version that is not older than the row's."""
+    return or_(false(), *(and_(tasks.c.name == name, tasks.c.version <= version) for name, version in sorted(known)))
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -162,11 +155,18 @@ def _first_fault(error: ValidationError) -> str:
     return f"the stored payload no longer fits: {place}: {first['msg']}" if place else f"{first['msg']}"
 
 
-def _put_off(session: Session, task_id: str) -> None:
+def _put_off(session: Session, task_id: str, known: Mapping[str, TaskSpec[Any, Any]]) -> None:
     # During a rolling update a newer worker is about to come, so this is no failure, however often it happens.
     session.execute(
         update(tasks)
-        .where(tasks.c.id == task_id, WAITING, tasks.c.run_at <= now())
+        .where(
+            tasks.c.id == task_id,
+            not_(_is_known((spec.name, spec.version) for spec in known.values())),
+            WAITING,
+            tasks.c.run_at <= now(),
+            tasks.c.waits_for.is_(None),
+            tasks.c.cancel_requested_at.is_(None),
+        )
         .values(
             run_at=db_now(resend_delay(tasks.c.publish_count)),
             published_at=null(),

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, null, select, update
+from sqlalchemy import BindParameter, ColumnElement, func, null, select, update
 from sqlalchemy.orm import Session
 
 from sicargabox_core.db import db_now
@@ -34,13 +35,14 @@ class Transition:
     """What a write changed; false when the fence refused it, i.e. the row is no longer this attempt's.
 
     ``due``: ids to publish after the commit, already stamped. ``final``: ids that became final in this transaction
-    (this task's first, then parents that were completed by it).
+    (this task's first, then parents that were completed by it). ``finished_at``: of this task, where it is final.
     """
 
     done: bool
     state: State | None = None
     due: tuple[str, ...] = ()
     final: tuple[str, ...] = ()
+    finished_at: datetime | None = None
 
     def __bool__(self) -> bool:
         return self.done
@@ -55,7 +57,7 @@ def finalise(session: Session, guard: ColumnElement[bool], state: State, values:
         update(tasks)
         .where(guard)
         .values(state=state, finished_at=db_now(), lease_until=null(), waits_for=null(), **values)
-        .returning(tasks.c.id, tasks.c.parent_id, tasks.c.exclusive_key)
+        .returning(tasks.c.id, tasks.c.parent_id, tasks.c.exclusive_key, tasks.c.finished_at)
     ).first()
     if row is None:
         return REFUSED
@@ -66,7 +68,7 @@ def finalise(session: Session, guard: ColumnElement[bool], state: State, values:
     if row.parent_id is not None:
         above = _count_down(session, row.parent_id, ended=1, failed=int(state is not State.SUCCESS))
         due, final = due + above.due, final + above.final
-    return Transition(True, state, due, final)
+    return Transition(True, state, due, final, row.finished_at)
 
 
 def revoke_waiting_children(session: Session, parent_id: str, values: Mapping[str, Any], *, most: int) -> Transition:
@@ -87,7 +89,7 @@ def revoke_waiting_children(session: Session, parent_id: str, values: Mapping[st
     return Transition(True, State.REVOKED, above.due, (*ids, *above.final))
 
 
-def success_columns(result: dict[str, Any]) -> dict[str, Any]:
+def success_columns(result: dict[str, Any] | BindParameter[dict[str, Any]]) -> dict[str, Any]:
     """What a SUCCESS writes: its result, all of its progress, no error of an attempt before."""
     return {
         "result": result,

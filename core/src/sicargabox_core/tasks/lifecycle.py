@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, func, null, select, update
+from sqlalchemy import Integer, String, and_, bindparam, func, not_, null, or_, select, update
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from sicargabox_core.db import Database, db_now
 from sicargabox_core.errors import SicargaBoxError, TooManyRequests
@@ -122,6 +123,37 @@ def finish_success(
         total = values.get("progress_total", tasks.c.progress_total)
         values["progress_current"] = func.coalesce(total, storable_count(progress.current))
     return finalise(session, running(task_id, attempt), State.SUCCESS, values)
+
+
+def finish_alone(database: Database, task_id: str, attempt: int, result: dict[str, Any]) -> Transition:
+    """``finish_success`` of a task nothing hangs on: no effects, children, progress, parent or exclusive key.
+
+    One statement is the whole transaction. Refused, and raises, as ``finish_success`` does.
+    """
+    row = database.at_once(
+        _FINISH_ALONE, {"ended_id": task_id, "ended_attempt": attempt, "its_result": storable_result(result)}
+    )
+    return REFUSED if row is None else Transition(True, State.SUCCESS, (), (task_id,), row.finished_at)
+
+
+def _finish_alone_statement() -> ReturningUpdate[Any]:
+    fence = running(bindparam("ended_id", type_=String()), bindparam("ended_attempt", type_=Integer()))
+    hanging_on_it = or_(tasks.c.parent_id.is_not(None), tasks.c.exclusive_key.is_not(None))
+    return (
+        update(tasks)
+        .where(fence, not_(hanging_on_it))
+        .values(
+            state=State.SUCCESS,
+            finished_at=db_now(),
+            lease_until=null(),
+            **success_columns(bindparam("its_result", type_=tasks.c.result.type)),
+        )
+        .returning(tasks.c.finished_at)
+    )
+
+
+# Built once, since most of a short task's time would go into building it.
+_FINISH_ALONE = _finish_alone_statement()
 
 
 def fail(

@@ -25,6 +25,8 @@ from sicargabox_core.tasks.breaker import Breaker
 from sicargabox_core.tasks.contracts import FINAL_STATES, State
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sicargabox_core.db import Database
     from sicargabox_core.settings import Settings
     from sicargabox_core.tasks.views import TaskView
@@ -80,6 +82,10 @@ class ResultEntries:
             # Thousands of chunks would fill the budget with entries nobody asks for; their parent sums them up.
             return True
         return self._store(task.id, task.attempt, _meta(task))
+
+    def succeeded(self, task_id: str, attempt: int, result: Any, finished_at: datetime) -> bool:
+        """``write`` for the one who has just committed the SUCCESS of a task without a parent."""
+        return self._store(task_id, attempt, _success(task_id, result, finished_at))
 
     def copy(self, database: Database, ids: Sequence[str]) -> None:
         """Writes the entries of these rows as they are now. Raises what the database raises."""
@@ -171,7 +177,7 @@ def _meta(task: TaskView) -> dict[str, Any]:
     if task.state in FINAL_STATES:
         more["date_done"] = task.finished_at.isoformat() if task.finished_at else None
     if task.state == State.SUCCESS:
-        return _entry(task.id, State.SUCCESS, task.result, **more)
+        return _success(task.id, task.result, task.finished_at, **more)
     if task.state in (State.FAILURE, State.RETRY):
         message = f"{task.error_code or 'error'}: {task.error_message or ''}".rstrip(": ")
         return _entry(task.id, task.state, _exception("TaskFailed", "sicargabox_core.errors", message), **more)
@@ -187,6 +193,11 @@ def _meta(task: TaskView) -> dict[str, Any]:
         return _entry(task.id, PROGRESS, result, **more)
     result_of_start = {"hostname": task.worker, "attempt": task.attempt} if task.state == State.STARTED else None
     return _entry(task.id, task.state, result_of_start, **more)
+
+
+def _success(task_id: str, result: Any, finished_at: datetime | None, **more: Any) -> dict[str, Any]:
+    date_done = finished_at.isoformat() if finished_at else None
+    return _entry(task_id, State.SUCCESS, result, **(more | {"date_done": date_done}))
 
 
 def _exception(kind: str, module: str, message: str) -> dict[str, Any]:

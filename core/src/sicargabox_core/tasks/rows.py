@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, ScalarSelect, Table, and_, case, func, literal_column, select
+from sqlalchemy import BindParameter, ColumnElement, ScalarSelect, Table, and_, case, func, literal_column, select
 
 from sicargabox_core.db import db_now
 from sicargabox_core.errors import InvalidResult, ResultTooLarge
@@ -53,6 +53,7 @@ def in_states(*states: State) -> ColumnElement[bool]:
 
 WAITING = in_states(State.PENDING, State.RETRY)
 UNFINISHED = in_states(State.PENDING, State.RETRY, State.STARTED)
+ENDED_BADLY = in_states(State.FAILURE, State.REVOKED)
 STARTED = tasks.c.state == literal_column(f"'{State.STARTED}'")
 
 
@@ -78,7 +79,7 @@ def can_be_an_id(task_id: str) -> bool:
     return _TASK_ID.fullmatch(task_id) is not None
 
 
-def running(task_id: str, attempt: int) -> ColumnElement[bool]:
+def running(task_id: str | BindParameter[str], attempt: int | BindParameter[int]) -> ColumnElement[bool]:
     """The fence of every write by a worker: this attempt still holds the row.
 
     A parent that waits for its children is STARTED too, but no attempt holds it any more.

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -123,11 +124,23 @@ class WorkerRuntime:
 
     def after(self, task_id: str, transition: store.Transition) -> None:
         """What follows a committed transition outside SQL; best effort, since SQL already has it."""
+        self._tell(tuple(dict.fromkeys((task_id, *transition.final))), transition)
+
+    def after_success(
+        self, claim: store.Claim, result: dict[str, Any], finished_at: datetime, transition: store.Transition
+    ) -> None:
+        """``after`` a SUCCESS: what its entry says is known here, so the row need not be read for it."""
+        if claim.parent_id is None:
+            self.results.succeeded(claim.id, claim.attempt, result, finished_at)
+        if transition.final != (claim.id,) or transition.due:
+            self._tell(tuple(one for one in transition.final if one != claim.id), transition)
+
+    def _tell(self, changed: Sequence[str], transition: store.Transition) -> None:
         try:
-            self.announce(tuple(dict.fromkeys((task_id, *transition.final))))
+            self.announce(changed)
             self.publish(transition.due)
         except SQLAlchemyError as error:
-            log.warning("could not tell Redis what was committed", task_id=task_id, error=str(error))
+            log.warning("could not tell Redis what was committed", tasks=changed, error=str(error))
 
 
 def make_worker_app(service: str, *, tasks: Sequence[str] = ()) -> Celery:
@@ -308,8 +321,11 @@ def _finish(
         # Or it was committed and only the answer got lost: the rows know, and their entries are written from them.
         runtime.after(claim.id, store.Transition(False, final=(claim.parent_id,) if claim.parent_id else ()))
         return _Ended("FENCED")
-    runtime.after(claim.id, transition)
     state = transition.state or State.SUCCESS
+    if state is State.SUCCESS and transition.finished_at is not None:
+        runtime.after_success(claim, result, transition.finished_at, transition)
+    else:
+        runtime.after(claim.id, transition)
     if state in (State.RETRY, State.FAILURE):
         message = "" if failure is None else store.described(failure)
         log.warning("a task did not succeed", state=state.value, attempt=claim.attempt, error=message)
@@ -385,6 +401,10 @@ def _commit(
         text = "".join(traceback.format_exception(failure))
         with runtime.database.write() as session:
             return store.record_error(session, claim.id, claim.attempt, failure, traceback=text)
+    progress = context.current_progress()
+    hanging_on_it = context.effect_functions or context.children or claim.parent_id or claim.exclusive_key
+    if not hanging_on_it and progress is None:
+        return store.finish_alone(runtime.database, claim.id, claim.attempt, result)
     try:
         with runtime.database.write() as session:
             # Locked first: an effect of an attempt that lost its row must not even wait for locks.
@@ -393,7 +413,7 @@ def _commit(
             for write in context.effect_functions:
                 write(session)
             transition = store.finish_success(
-                session, claim.id, claim.attempt, result, context.children, progress=context.current_progress()
+                session, claim.id, claim.attempt, result, context.children, progress=progress
             )
             if not transition:
                 raise _Refused
