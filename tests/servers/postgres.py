@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,9 +31,13 @@ def find_programs() -> Path | None:
 class PostgresCluster:
     """A cluster on a free port of the loopback interface, its folder removed at the end."""
 
-    def __init__(self, programs: Path, *, durable: bool = False) -> None:
-        """Makes the folder and the cluster; starts nothing yet. ``durable``: commits wait for the disk."""
+    def __init__(self, programs: Path, *, durable: bool = False, settings: Mapping[str, object] | None = None) -> None:
+        """Makes the folder and the cluster; starts nothing yet. ``durable``: commits wait for the disk.
+
+        ``settings`` come before those made here, such as ``max_connections``.
+        """
         self._durable = durable
+        self._settings = dict(settings or {})
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="sicargabox-postgres-"))
         self._programs = programs
@@ -65,6 +70,13 @@ class PostgresCluster:
 
     def start(self) -> None:
         """Starts the server and makes the migrated template database."""
+        self._launch()
+        self._execute(f"CREATE DATABASE {_TEMPLATE}")
+        template = Database(self._url(_TEMPLATE))
+        migrate(template)
+        template.dispose()
+
+    def _launch(self) -> None:
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -74,6 +86,7 @@ class PostgresCluster:
             "full_page_writes": "on" if self._durable else "off",
             "max_connections": 200,
             "shared_buffers": "64MB",
+            **self._settings,
         }
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         process = self._run("postgres", "-D", str(self.folder / "data"), *arguments)
@@ -81,10 +94,6 @@ class PostgresCluster:
         wait_until(lambda: process.poll() is not None or self._answers(), seconds=30, what="PostgreSQL answers")
         if process.poll() is not None:
             raise AssertionError("PostgreSQL ended: " + self._log())
-        self._execute(f"CREATE DATABASE {_TEMPLATE}")
-        template = Database(self._url(_TEMPLATE))
-        migrate(template)
-        template.dispose()
 
     def _url(self, name: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
@@ -114,6 +123,13 @@ class PostgresCluster:
     def drop(self, url: str) -> None:
         """Removes a database that ``create`` made, whoever is still connected."""
         self._execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def restart_immediately(self) -> None:
+        """As ``pg_ctl restart -m immediate``: no session ends in order, and the start replays the log."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(timeout=20)
+        self._launch()
 
     def stop(self) -> None:
         """Ends the server at once and removes its folder."""

@@ -30,6 +30,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg2.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import (
     JSON,
     Dialect,
@@ -66,6 +67,9 @@ SQLITE_BUSY_TIMEOUT_MS = 2000
 TRUSTED_SECONDS = 10.0
 # "sicarga" as a number: one advisory lock per PostgreSQL database keeps two migration jobs apart.
 MIGRATION_LOCK = 0x51CA46A
+# A migration asks for a lock for a second at most, then lets everyone through, and gives up after this long.
+MIGRATION_PAUSE_SECONDS = 0.2
+MIGRATION_PATIENCE_SECONDS = 300.0
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -350,10 +354,25 @@ def migrate(database: Database) -> int:
     A database that is already newer is left alone: after a rollback the older release's migration job must succeed.
     Two jobs at once are safe: the second waits and finds nothing to do.
     """
+    give_up = time.monotonic() + MIGRATION_PATIENCE_SECONDS
     with _migration_lock(database):
-        if schema_version(database) < expected_schema_version():
-            command.upgrade(_alembic(database), "head")
+        while schema_version(database) < expected_schema_version():
+            try:
+                command.upgrade(_alembic(database), "head")
+            except OperationalError as error:
+                if not _lock_refused(error):
+                    raise
+                if time.monotonic() >= give_up:
+                    raise Unavailable(
+                        "the tables are in use without a pause, and could not be changed",
+                        remedy="See pg_stat_activity for a transaction that stays open, end it, and migrate again.",
+                    ) from error
+                time.sleep(MIGRATION_PAUSE_SECONDS)
     return schema_version(database)
+
+
+def _lock_refused(error: OperationalError) -> bool:
+    return isinstance(error.orig, LockNotAvailable | DeadlockDetected)
 
 
 @contextlib.contextmanager
@@ -371,15 +390,16 @@ def _migration_lock(database: Database) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         return
-    with database.engine.connect() as connection:
-        connection.execute(text("SET lock_timeout = 0; SET statement_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
-        connection.commit()
+    alone = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with alone.connect() as connection:
+        # Asked for again and again: a statement that waits is a transaction, and an index made beside running writes
+        # waits for all of them; the second job would wait for the first and the first for the second.
+        while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}).scalar():
+            time.sleep(MIGRATION_PAUSE_SECONDS)
         try:
             yield
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
-            connection.commit()
 
 
 @dataclass(frozen=True)

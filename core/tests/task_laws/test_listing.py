@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from core.tests.task_laws.world import EXCLUSIVE, PLAIN, Work, World
+from core.tests.task_laws.world import EXCLUSIVE, PLAIN, Work, World, at_once
 from sqlalchemy import update
 
 from sicargabox_core.db import db_now
@@ -124,4 +124,34 @@ def test_retention_works_in_batches_until_nothing_is_left(world: World) -> None:
     with world.database.write() as session:
         session.execute(update(tasks).values(finished_at=db_now(-100 * 86400)))
     assert store.delete_finished(world.database, older_than_days=90, batch=3) == 7
+    assert world.count() == 0
+
+
+def test_retention_takes_parents_with_many_children_in_several_batches(world: World) -> None:
+    for _ in range(3):
+        _parent, children = world.parent(3)
+        for child in children:
+            world.finish(world.claimed(child))
+    unfinished = world.submitted()
+    with world.database.write() as session:
+        session.execute(update(tasks).where(tasks.c.id != unfinished).values(finished_at=db_now(-100 * 86400)))
+    seen = []
+    deleted = store.delete_finished(
+        world.database, older_than_days=90, batch=5, between=lambda: seen.append(world.count())
+    )
+    assert deleted == 12
+    assert seen[:2] == [9, 5]
+    assert listed(world) == [unfinished]
+
+
+def test_two_that_delete_at_once_delete_everything_once(world: World) -> None:
+    for _ in range(40):
+        world.finish(world.running())
+    with world.database.write() as session:
+        session.execute(update(tasks).values(finished_at=db_now(-100 * 86400)))
+
+    def delete() -> int:
+        return store.delete_finished(world.database, older_than_days=90, batch=3)
+
+    assert sum(at_once(delete, delete)) + delete() == 40
     assert world.count() == 0

@@ -91,10 +91,47 @@ def test_no_step_of_a_tasks_life_reads_the_history(old_world: World) -> None:
             store.list_tasks(session)
             store.list_tasks(session, id_prefix="0000")
             store.list_tasks(session, parent_id=claim.id)
+            store.list_tasks(session, dead=True)
             store.hints(session, [claim.id])
         store.delete_finished(world.database, older_than_days=90)
     assert len(found) > 30
     assert [plan for plan in found if reads_everything(plan)] == []
+
+
+FILTERS: dict[str, dict[str, Any]] = {
+    "names": {"names": ["law.rare"]},
+    "queues": {"queues": ["none"]},
+    "several names": {"names": ["law.rare", "law.never"]},
+    "several queues": {"queues": ["learning", "none"]},
+    "initiated_by": {"initiated_by": "user:nobody"},
+    "failed": {"states": ["FAILURE"]},
+    "unfinished": {"states": ["PENDING", "RETRY", "STARTED"]},
+    "running": {"states": ["PROGRESS"]},
+    "dead": {"dead": True},
+    "all at once": {"states": ["SUCCESS"], "names": ["law.rare"], "queues": ["none"], "initiated_by": "user:nobody"},
+}
+
+
+@pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS.keys())
+def test_a_list_with_a_filter_that_few_rows_meet_reads_few_rows(old_world: World, filters: dict[str, Any]) -> None:
+    world = old_world
+    world.change(f"{HISTORY // 2:08d}-0000-0000-0000-000000000000", name="law.rare")
+    with plans(world) as found, world.database.read() as session:
+        items = store.list_tasks(session, limit=10, **filters).items
+    assert len(items) <= 10
+    assert [plan for plan in found if reads_everything(plan)] == []
+    # ix_tasks_created would be gone through from its end to its beginning for a row that meets the filter.
+    assert [plan for plan in found if "ix_tasks_created" in plan] == []
+
+
+def test_an_end_of_a_page_is_the_beginning_of_the_next_with_several_names(world: World) -> None:
+    ids = [world.submitted(spec) for spec in (PLAIN, FOLLOWED, PLAIN, EXCLUSIVE, PLAIN)]
+    wanted = [PLAIN.name, FOLLOWED.name]
+    with world.database.read() as session:
+        first = store.list_tasks(session, names=wanted, limit=3)
+        second = store.list_tasks(session, names=wanted, limit=3, before=first.next_cursor)
+    assert second.next_cursor is None
+    assert sorted(task.id for task in (*first.items, *second.items)) == sorted(ids[:3] + ids[4:])
 
 
 def test_the_reconciler_finds_its_rows_by_the_partial_indexes(old_world: World) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from alembic import context
+from sqlalchemy import Connection, text
 
 import sicargabox_core.accounts.models
 import sicargabox_core.catalogue.models
 import sicargabox_core.tasks.models  # noqa: F401  # the imports fill Base.metadata
 from sicargabox_core.db import Base
 
-with context.config.attributes["engine"].connect() as connection:
+
+def _run(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        # A lock that is asked for stops everyone who comes later, whoever it waits for; `migrate` tries again.
+        connection.execute(text("SET statement_timeout = 0; SET lock_timeout = '1s'"))
+        connection.commit()
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -20,3 +26,12 @@ with context.config.attributes["engine"].connect() as connection:
     with context.begin_transaction():
         context.run_migrations()
     connection.commit()
+
+
+with context.config.attributes["engine"].connect() as opened:
+    try:
+        _run(opened)
+    finally:
+        if opened.dialect.name == "postgresql":
+            # Nobody else is to have this connection with those settings.
+            opened.invalidate()

@@ -10,12 +10,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, literal, or_, select, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from sicargabox_core.errors import InvalidInput, NotFound
 from sicargabox_core.tasks.contracts import FINAL_STATES, WAITING_STATES, State
 from sicargabox_core.tasks.rows import (
+    ENDED_BADLY,
     FAILED,
     INTEGER_MAX,
     STARTED,
@@ -30,6 +44,8 @@ from sicargabox_core.tasks.rows import (
 
 PROGRESS = "PROGRESS"
 PAGE_MOST = 500
+# A filter with more values than this is one look at all of them.
+_BRANCHES_MOST = 20
 # Beyond so many nobody needs the exact number.
 DEAD_LETTERS_COUNTED = 10_000
 _PRIVATE = {"payload_hash", "idempotency_key", "traceback"}
@@ -167,33 +183,58 @@ def list_tasks(
     """
     if not 1 <= limit <= PAGE_MOST:
         raise InvalidInput(f"{limit} is out of range", field="limit", remedy=f"Use 1 to {PAGE_MOST}.")
-    statement = select(*PUBLIC).order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(limit + 1)
+    conditions: list[ColumnElement[bool]] = []
+    alternatives: list[ColumnElement[bool]] = []
     if wanted := list(states):
-        statement = statement.where(_in_states(wanted))
+        conditions.append(_in_states(wanted))
     for column, values in (
-        (tasks.c.name, list(names)),
-        (tasks.c.queue, list(queues)),
+        (tasks.c.name, list(dict.fromkeys(names))),
+        (tasks.c.queue, list(dict.fromkeys(queues))),
         (tasks.c.initiated_by, [] if initiated_by is None else [initiated_by]),
         (tasks.c.parent_id, [] if parent_id is None else [parent_id]),
         (tasks.c.error_code, list(error_codes)),
     ):
         if any("\x00" in value for value in values):
             raise InvalidInput("it holds a NUL character", field=column.name, remedy="Leave it out.")
-        if values:
-            statement = statement.where(column.in_(values))
+        if len(values) == 1:
+            conditions.append(column == values[0])
+        elif values and not alternatives and column.name in ("name", "queue") and len(values) <= _BRANCHES_MOST:
+            alternatives = [column == value for value in values]
+        elif values:
+            conditions.append(column.in_(values))
     if dead:
-        statement = statement.where(dead_letters())
+        conditions.append(dead_letters())
     if since is not None:
-        statement = statement.where(tasks.c.created_at >= since)
+        conditions.append(tasks.c.created_at >= since)
     if until is not None:
-        statement = statement.where(tasks.c.created_at < until)
+        conditions.append(tasks.c.created_at < until)
     if id_prefix:
-        statement = statement.where(tasks.c.id.between(*_id_range(id_prefix)))
+        conditions.append(tasks.c.id.between(*_id_range(id_prefix)))
     if before is not None:
-        statement = statement.where(tuple_(tasks.c.created_at, tasks.c.id) < _read_cursor(before))
-    rows = session.execute(statement).all()
+        conditions.append(tuple_(tasks.c.created_at, tasks.c.id) < _read_cursor(before))
+    if alternatives:
+        rows = _newest_of_each(session, conditions, alternatives, limit + 1)
+    else:
+        rows = session.execute(_newest(PUBLIC, conditions, limit + 1)).all()
     items = views_of(session, rows[:limit])
     return Page(items=items, next_cursor=_cursor(items[-1]) if len(rows) > limit else None)
+
+
+def _newest(columns: Sequence[Column[Any]], conditions: Sequence[ColumnElement[bool]], most: int) -> Select[Any]:
+    newest_first = (tasks.c.created_at.desc(), tasks.c.id.desc())
+    return select(*columns).where(*conditions).order_by(*newest_first).limit(most)
+
+
+def _newest_of_each(
+    session: Session, conditions: Sequence[ColumnElement[bool]], alternatives: Sequence[ColumnElement[bool]], most: int
+) -> Sequence[Row[Any]]:
+    """Each alternative by itself, since no index has several names in the order of time; then the newest of all."""
+    place = [tasks.c.created_at, tasks.c.id]
+    each = [select(_newest(place, [*conditions, one], most).subquery()) for one in alternatives]
+    newest = sorted((tuple(row) for row in session.execute(union_all(*each))), reverse=True)[:most]
+    ids = [task_id for _, task_id in newest]
+    rows = {row.id: row for row in session.execute(select(*PUBLIC).where(tasks.c.id.in_(ids)))}
+    return [rows[task_id] for task_id in ids if task_id in rows]
 
 
 def dead_letters() -> ColumnElement[bool]:
@@ -284,10 +325,18 @@ def _in_states(wanted: Sequence[str]) -> Any:
         raise InvalidInput(
             f"{unknown[0]!r} is not a state", field="state", remedy=f"Use {', '.join([*State, PROGRESS])}."
         )
-    conditions = [in_states(*map(State, plain))] if plain else []
-    condition = or_(*conditions, with_progress) if PROGRESS in wanted else conditions[0]
-    # Said once more, so that the unfinished few are found without going through the history.
-    return condition if FINAL_STATES.intersection(plain) else and_(UNFINISHED, condition)
+    exactly = [_in(plain)] if plain else []
+    condition = or_(*exactly, with_progress) if PROGRESS in wanted else exactly[0]
+    # Said once more, word for word as a partial index has it, so that the few are found without reading the history.
+    if not FINAL_STATES.intersection(plain):
+        return and_(UNFINISHED, condition)
+    return and_(ENDED_BADLY, condition) if {State.FAILURE, State.REVOKED}.issuperset(wanted) else condition
+
+
+def _in(states: Sequence[str]) -> ColumnElement[bool]:
+    if len(states) == 1:
+        return tasks.c.state == literal_column(f"'{State(states[0])}'")
+    return in_states(*map(State, states))
 
 
 def _id_range(prefix: str) -> tuple[str, str]:
