@@ -29,7 +29,7 @@ class MachineSettings(BaseSettings):
     examples: int = Field(0, ge=0, description="Examples of the task model for each database; 0: 300, always the same.")
     seed: int | None = Field(None, description="Where these examples begin; none: anywhere.")
     fault_repeats: int = Field(1, ge=1, description="How often the fault suite does each fault.")
-    fault_rate: float = Field(40.0, gt=0, le=500, description="Requests a second of the fault suite's load.")
+    fault_rate: float = Field(20.0, gt=0, le=500, description="Requests a second of the fault suite's load.")
     fault_results: Path | None = Field(None, description="File to which each fault's figures are added; none: nowhere.")
     require_servers: bool = Field(
         False,
