@@ -38,6 +38,8 @@ class Fault:
     in a process of which the installation was told (``kill``, ``freeze`` and ``interrupted`` do so)."""
     errors_allowed: ClassVar[bool] = False
     """Whether SQL or the API is away itself, so that requests may fail. Elsewhere an error is a breach."""
+    long_tasks: ClassVar[bool] = True
+    """Whether a task of twelve seconds is under way on each queue when it strikes."""
     resumes_unhealed: ClassVar[bool] = False
     """Whether work must go on while the damage stays: time is counted from the damage. Otherwise from its end."""
     own_clock: ClassVar[str] = ""
