@@ -86,22 +86,26 @@ def _steady(site: Installation, rate: int) -> _Sample | None:
     claims: list[float] = []
     stop = threading.Event()
     timing = threading.Thread(target=_time_claims, args=(site, claims, stop), daemon=True)
+    timing.start()
+    try:
+        kept_up = _accept(site, rate)
+    finally:
+        stop.set()
+        timing.join()
+    time.sleep(BEHIND_SECONDS)
+    return _sample(site, claims) if kept_up else None
+
+
+def _accept(site: Installation, rate: int) -> bool:
+    """False: it fell behind its moments."""
     began = time.perf_counter()
     for number in range(int(rate * (WARM_SECONDS + SECONDS))):
         due = began + number / rate
-        if due - began >= WARM_SECONDS and not timing.is_alive():
-            timing.start()
         time.sleep(max(0.0, due - time.perf_counter()))
         if time.perf_counter() - due > BEHIND_SECONDS:
-            break
+            return False
         site.tasks.submit(NO_OP, NoOp(note="steady"), initiated_by="benchmark")
-    else:
-        stop.set()
-        timing.join()
-        time.sleep(BEHIND_SECONDS)
-        return _sample(site, claims)
-    stop.set()
-    return None
+    return True
 
 
 def _sample(site: Installation, claims: Sequence[float]) -> _Sample | None:
@@ -124,6 +128,7 @@ def _sample(site: Installation, claims: Sequence[float]) -> _Sample | None:
 
 def _time_claims(site: Installation, claims: list[float], stop: threading.Event) -> None:
     known = {NO_OP.name: NO_OP}
+    stop.wait(WARM_SECONDS)
     while not stop.wait(1 / TIMED_CLAIMS_A_SECOND):
         with site.database.write() as session:
             # Stamped as published like any other, so the reconciler leaves it alone for the moment this takes.
