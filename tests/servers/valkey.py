@@ -17,8 +17,9 @@ from tests.settings import REPOSITORY
 class ValkeyServer:
     """One server on its own port and folder. A test may kill it, start it again and find its data."""
 
-    def __init__(self, *options: str) -> None:
-        """``options`` are added to the command line (``"--appendonly", "no"``)."""
+    def __init__(self, *options: str, program: str | None = None) -> None:
+        """``options`` are added to the command line (``"--appendonly", "no"``); ``program``: another server."""
+        self._program = program or str(get_binary_path())
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="sicargabox-valkey-"))
         self._options = options
@@ -43,7 +44,7 @@ class ValkeyServer:
         """Starts it and returns when it answers."""
         # A copy: Sentinel has the server write its configuration anew at a failover.
         configuration = shutil.copy(REPOSITORY / "redis" / "redis.conf", self.folder / "redis.conf")
-        command = [str(get_binary_path()), str(configuration)]
+        command = [self._program, str(configuration)]
         command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *self._options]
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
