@@ -17,14 +17,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import count as count_up
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+from uuid import UUID
 
 import pytest
 from core.tests.task_laws.modelled import QUEUES, Clock, InterruptedDatabase, ListBroker, Message
 from core.tests.task_laws.world import EXCLUSIVE, FOLLOWED, KNOWN, ONCE, PLAIN, Work
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import Column, Integer, MetaData, Row, String, Table, delete, insert, select, text
 
 from sicargabox_core.db import Database
@@ -80,17 +81,23 @@ class Arena:
     redis: Any
     settings: Settings
     examples: int = 0
+    accepted: int = 0
+
+    def next_id(self) -> UUID:
+        """In place of random ids: what is ordered by id must be so again when an example is repeated."""
+        self.accepted += 1
+        return UUID(int=(7 << 76) + (2 << 62) + self.accepted)
 
     def clear(self) -> None:
         self.clock.__init__()  # type: ignore[misc]  # every example begins at the same time
+        self.accepted = 0
+        self.redis.flushdb()
         self.database.interruptions.clear()
         # A DELETE of few rows is quicker than ten indexes' new files; what it leaves behind is cleared at times.
         often = self.database.is_sqlite or self.examples % 50
         with self.database.write() as session:
             for table in (tasks, counters, schedules, effects):
                 session.execute(delete(table) if often else text(f"TRUNCATE {table.name}"))
-        if self.examples % 50 == 0:
-            self.redis.flushdb()
 
 
 @dataclass
@@ -118,6 +125,31 @@ class Expected:
     nothing_changed: bool = False
     stamped_are_published: bool = True
     gone: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Action:
+    """A step of the model: how often it is taken, when it can be, and what is drawn for it."""
+
+    weight: int
+    when: Callable[[Any], object]
+    strategies: dict[str, st.SearchStrategy[Any]]
+
+
+ACTIONS: dict[str, Action] = {}
+Step = TypeVar("Step", bound=Callable[..., None])
+
+
+def may_happen(
+    weight: int, *, when: Callable[[Any], object] = lambda _life: True, **strategies: st.SearchStrategy[Any]
+) -> Callable[[Step], Step]:
+    """Weighed by ourselves: with rules of its own choice, an example of Hypothesis had two tasks and one claim."""
+
+    def register(step: Step) -> Step:
+        ACTIONS[step.__name__] = Action(weight, when, strategies)
+        return step
+
+    return register
 
 
 class Life(RuleBasedStateMachine):
@@ -158,8 +190,9 @@ class Life(RuleBasedStateMachine):
         )
 
     # --- people ------------------------------------------------------------------------------------------------------
-    @precondition(lambda self: len(self.ids) < MOST_ROWS)
-    @rule(
+    @may_happen(
+        5,
+        when=lambda self: len(self.ids) < MOST_ROWS,
         spec=st.sampled_from(SPECS),
         size=st.sampled_from([1, 1, 2]),
         key=st.sampled_from([None, None, "a"]),
@@ -177,7 +210,7 @@ class Life(RuleBasedStateMachine):
         in_the_way = next((row for row in self.unfinished() if row.exclusive_key == exclusive is not None), None)
         try:
             with self.database.write() as session:
-                submission = store.submit(
+                accepted = store.submit(
                     session,
                     spec,
                     Work(size=size),
@@ -196,26 +229,25 @@ class Life(RuleBasedStateMachine):
             assert (in_the_way.id, True) == (error.task_id, in_the_way.payload["size"] != size)  # noqa: PT017  # one of three ends
             self.nothing_changes()
             return
-        task_id = submission.task.id
+        task_id = accepted.task.id
         if same_key is not None:
             assert same_key == (task_id, size), "a key used twice is one task"
-            assert not submission.created
+            assert not accepted.created
         elif in_the_way is not None:
-            assert submission.already_running or submission.follow_up, "an exclusive key has one task at a time"
+            assert accepted.already_running or accepted.follow_up, "an exclusive key has one task at a time"
             assert in_the_way.payload["size"] == size
         else:
-            assert submission.created
-        if not submission.created:
+            assert accepted.created
+        if not accepted.created:
             self.nothing_changes()
         elif key is not None:
             self.keys[spec.name, key] = task_id, size
         if spec.follow_up and same_key is None:
             self.promised[task_id] = self.data_version
         self.know(task_id)
-        self.publish(submission.due)
+        self.publish(accepted.due)
 
-    @precondition(lambda self: self.ids)
-    @rule(which=ANY)
+    @may_happen(2, when=lambda self: self.ids, which=ANY)
     def cancel(self, which: int) -> None:
         before = self.rows[self.pick(which)]
         outcome = store.request_cancel(self.database, before.id, by="user:bea")
@@ -230,8 +262,7 @@ class Life(RuleBasedStateMachine):
         else:
             assert outcome.revoked or outcome.requested, "a cancel of what has not ended is heard"
 
-    @precondition(lambda self: self.ids)
-    @rule(which=ANY)
+    @may_happen(2, when=lambda self: self.ids, which=ANY)
     def repeat(self, which: int) -> None:
         old = self.rows[self.pick(which)]
         failed = {
@@ -260,8 +291,7 @@ class Life(RuleBasedStateMachine):
             self.nothing_changes()
         self.publish(again.due)
 
-    @precondition(lambda self: self.ids)
-    @rule(which=ANY, more=ANY)
+    @may_happen(1, when=lambda self: self.ids, which=ANY, more=ANY)
     def repeat_the_dead(self, which: int, more: int) -> None:
         ids = [self.pick(which), self.pick(more), self.pick(which)]
         repeated_before = {row.retried_from for row in self.rows.values()}
@@ -286,24 +316,22 @@ class Life(RuleBasedStateMachine):
                 self.claim(message.id, worker, message)
                 return
 
-    @rule(first=ANY, worker=st.sampled_from(WORKERS))
+    @may_happen(6, first=ANY, worker=st.sampled_from(WORKERS))
     def take_messages(self, first: int, worker: str) -> None:
         for number in range(1 + first % 3):
             self.take_a_message(first + number, worker)
 
-    @rule(first=ANY, worker=st.sampled_from(WORKERS))
+    @may_happen(2, first=ANY, worker=st.sampled_from(WORKERS))
     def take_messages_and_end_the_last(self, first: int, worker: str) -> None:
         self.take_messages(first, worker)
         if self.held:
             self.end(self.held[-1], {"lines": 1}, None)
 
-    @precondition(lambda self: self.ids)
-    @rule(which=ANY, worker=st.sampled_from(WORKERS))
+    @may_happen(2, when=lambda self: self.ids, which=ANY, worker=st.sampled_from(WORKERS))
     def take_a_message_from_nowhere(self, which: int, worker: str) -> None:
         self.claim(self.pick(which), worker, None)
 
-    @precondition(lambda self: self.ids)
-    @rule(which=ANY)
+    @may_happen(1, when=lambda self: self.ids, which=ANY)
     def an_old_worker_meets_it(self, which: int) -> None:
         before = self.rows[self.pick(which)]
         assert store.claim(self.database, before.id, worker="old", lease_seconds=LEASE, known={}) is None
@@ -312,8 +340,7 @@ class Life(RuleBasedStateMachine):
         if not (before.state == State.STARTED and exhausted(before)):
             assert (after.failures, after.state) == (before.failures, before.state)
 
-    @precondition(lambda self: self.held)
-    @rule(which=ANY)
+    @may_happen(1, when=lambda self: self.held, which=ANY)
     def heartbeat(self, which: int) -> None:
         claim = self.pick_held(which).claim
         holds = self.holds_its_row(claim)
@@ -323,23 +350,21 @@ class Life(RuleBasedStateMachine):
             assert beat.cancel_requested == (self.rows[claim.id].cancel_requested_at is not None)
             assert self.row(claim.id).lease_until > self.clock.now + timedelta(seconds=LEASE - 1)
 
-    @precondition(lambda self: self.held)
-    @rule(which=ANY, effect=st.booleans())
+    @may_happen(2, when=lambda self: self.held, which=ANY, effect=st.booleans())
     def finish(self, which: int, effect: bool) -> None:
         self.end(self.pick_held(which), {"lines": 1}, None, effect=effect)
 
-    @precondition(lambda self: self.held)
-    @rule(which=ANY, effect=st.booleans())
+    @may_happen(2, when=lambda self: self.held, which=ANY, effect=st.booleans())
     def finish_what_was_taken_last(self, which: int, effect: bool) -> None:
         self.end(self.held[-1 - which % min(3, len(self.held))], {"lines": 1}, None, effect=effect)
 
-    @precondition(lambda self: self.held and len(self.ids) < MOST_ROWS)
-    @rule(which=ANY, children=st.integers(1, 3))
+    @may_happen(4, when=lambda self: self.held and len(self.ids) < MOST_ROWS, which=ANY, children=st.integers(1, 3))
     def hand_out(self, which: int, children: int) -> None:
         self.end(self.held[-1 - which % min(3, len(self.held))], {"lines": 0}, None, children)
 
-    @precondition(lambda self: self.held)
-    @rule(
+    @may_happen(
+        3,
+        when=lambda self: self.held,
         which=ANY,
         failure=st.sampled_from(
             [TaskFailed("no"), Unavailable("away"), TooManyRequests("slow", retry_after=8), TaskCancelled()]
@@ -348,13 +373,12 @@ class Life(RuleBasedStateMachine):
     def end_badly(self, which: int, failure: BaseException) -> None:
         self.end(self.pick_held(which), {}, failure)
 
-    @precondition(lambda self: self.held)
-    @rule(which=ANY)
+    @may_happen(1, when=lambda self: self.held, which=ANY)
     def reach_the_time_limit(self, which: int) -> None:
         held = self.pick_held(which)
         _record_time_limit(cast(Any, self.runtime(held.worker)), KNOWN[held.claim.name], held.claim)
 
-    @rule(worker=st.sampled_from(WORKERS))
+    @may_happen(1, worker=st.sampled_from(WORKERS))
     def drain(self, worker: str) -> None:
         mine = {
             row.id: row
@@ -371,7 +395,8 @@ class Life(RuleBasedStateMachine):
         self.broker.give_back()
 
     # --- what befalls them -------------------------------------------------------------------------------------------
-    @rule(
+    @may_happen(
+        5,
         which=st.integers(0, 1),
         others=st.lists(
             st.tuples(st.sampled_from(["take", "claim", "finish", "beat", "cancel", "pass", "drain"]), ANY), max_size=3
@@ -411,7 +436,9 @@ class Life(RuleBasedStateMachine):
                 if row.state == State.STARTED and row.lease_until is not None and row.lease_until < started:
                     assert after[row.id].state != State.STARTED, "a lease that has ended is noticed in the next pass"
 
-    @rule(seconds=st.sampled_from([0.4, 3.0, 6.0, 11.0, 11.0, 31.0, LONGEST_PAUSE, DAY / 2, 2 * DAY]), late=ANY)
+    @may_happen(
+        2, seconds=st.sampled_from([0.4, 3.0, 6.0, 11.0, 11.0, 31.0, LONGEST_PAUSE, DAY / 2, 2 * DAY]), late=ANY
+    )
     def time_passes(self, seconds: float, late: int) -> None:
         self.clock.pass_by(seconds)
         for number in range(2):
@@ -419,11 +446,12 @@ class Life(RuleBasedStateMachine):
                 self.process_time[number] += seconds
                 self.late[number] = True
 
-    @rule(mood=st.sampled_from(["well", "well", "well", "away", "full", "leaky", "slow", "doubling"]))
+    @may_happen(2, mood=st.sampled_from(["well"] * 5 + ["away", "full", "leaky", "slow", "doubling"]))
     def redis_changes(self, mood: str) -> None:
         self.broker.mood = mood
 
-    @rule(
+    @may_happen(
+        2,
         what=st.sampled_from(["wiped", "one wiped", "given back", "doubled", "foreign", "let go"]),
         queue=st.sampled_from(QUEUES),
     )
@@ -441,8 +469,7 @@ class Life(RuleBasedStateMachine):
         else:
             self.broker.let_go()
 
-    @precondition(lambda self: self.held)
-    @rule(which=ANY, taken_over=st.booleans())
+    @may_happen(3, when=lambda self: self.held, which=ANY, taken_over=st.booleans())
     def a_worker_freezes_or_dies_of_its_task(self, which: int, taken_over: bool) -> None:
         claim = self.held[-1 - which % min(3, len(self.held))].claim
         if self.holds_its_row(claim):
@@ -451,7 +478,7 @@ class Life(RuleBasedStateMachine):
             if taken_over:
                 self.claim(claim.id, "w3", None)
 
-    @rule()
+    @may_happen(1)
     def two_schedulers_look_at_the_clock(self) -> None:
         def other() -> None:
             self.accept_due(make_due(self.database, "America/Tegucigalpa", SCHEDULES))
@@ -476,7 +503,7 @@ class Life(RuleBasedStateMachine):
                 ran = schedule.name in {name for name, _ in made_now}
                 assert ran or schedule.spec is EXCLUSIVE, "a schedule that is due runs"
 
-    @rule()
+    @may_happen(1)
     def the_old_is_deleted(self) -> None:
         limit = self.clock.now - timedelta(days=RETENTION_DAYS)
         gone = {
@@ -492,10 +519,15 @@ class Life(RuleBasedStateMachine):
         self.ids = [task_id for task_id in self.ids if task_id not in gone]
         self.keys = {key: value for key, value in self.keys.items() if value[0] not in gone}
 
-    @precondition(lambda self: self.views)
-    @rule(which=ANY)
+    @may_happen(1, when=lambda self: self.views, which=ANY)
     def a_result_entry_is_written_late_or_twice(self, which: int) -> None:
         self.write_entry(self.views[which % len(self.views)])
+
+    @rule(data=st.data())
+    def something_happens(self, data: st.DataObject) -> None:
+        possible = [name for name, action in ACTIONS.items() if action.when(self) for _ in range(action.weight)]
+        name = data.draw(st.sampled_from(possible))
+        getattr(self, name)(**{what: data.draw(one, what) for what, one in ACTIONS[name].strategies.items()})
 
     # --- what must hold ----------------------------------------------------------------------------------------------
     @invariant()
@@ -668,9 +700,9 @@ class Life(RuleBasedStateMachine):
             self.broker.publish(store.hints(session, due))
 
     def accept_due(self, made: Sequence[store.Submission]) -> None:
-        for submission in made:
-            self.know(submission.task.id)
-            self.publish(submission.due)
+        for accepted in made:
+            self.know(accepted.task.id)
+            self.publish(accepted.due)
 
     def holds_its_row(self, claim: store.Claim) -> bool:
         row = self.look().get(claim.id)
@@ -746,7 +778,7 @@ class Life(RuleBasedStateMachine):
             assert after == before, "a write of an attempt that was overtaken changes nothing"
             return
         self.successes[claim.id] += transition.state is State.SUCCESS
-        if effect:
+        if effect and failure is None:
             self.with_effect.add(claim.id)
         self.know(*sorted(row.id for row in after.values() if row.parent_id == claim.id))
         self.after(claim.id, transition)
@@ -809,13 +841,17 @@ def follows(old: Row[Any], new: Row[Any]) -> None:
 
 
 @pytest.fixture
-def arena(request: pytest.FixtureRequest, kind: str, redis_url: str) -> Iterator[Arena]:
+def arena(
+    request: pytest.FixtureRequest, kind: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Arena]:
     clock = Clock()
     database = InterruptedDatabase(request.getfixturevalue(f"{kind}_url"), clock)
     effects.metadata.create_all(database.engine)
     options = Settings(redis_url=redis_url)
     client = connect(options, Db.RESULTS)
-    yield Arena(database, clock, ResultEntries(options), client, options)
+    arena = Arena(database, clock, ResultEntries(options), client, options)
+    monkeypatch.setattr("uuid_utils.uuid7", arena.next_id)
+    yield arena
     client.close()
     database.dispose()
 
