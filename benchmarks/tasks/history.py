@@ -25,7 +25,7 @@ from sqlalchemy import text
 from benchmarks.installation import Installation
 from benchmarks.report import machine
 from benchmarks.tasks.filling import RARE_NAME, RARE_PERSON, RARE_QUEUE, fill
-from sicargabox_core.db import Database
+from sicargabox_core.db import Database, Limits
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import NO_OP, NoOp
@@ -286,9 +286,11 @@ def main() -> None:
         url = cluster.create()
         database = Database(url)
         stack.callback(database.dispose)
+        filling = Database(url, limits=Limits(statement_seconds=3600))
+        stack.callback(filling.dispose)
         for place, rows in enumerate(sizes):
             if rows:
-                filled = fill(database, present=sizes[place - 1], wanted=rows, all_rows=arguments.rows)
+                filled = fill(filling, present=sizes[place - 1], wanted=rows, all_rows=arguments.rows)
                 out.print(
                     f"{rows:,} rows: filled in {filled.seconds:.0f} s, table {filled.table / 2**30:.2f} GB, "
                     f"indexes {filled.indexes / 2**30:.2f} GB"

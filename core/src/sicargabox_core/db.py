@@ -20,17 +20,20 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg2.errors import DeadlockDetected, LockNotAvailable
+from psycopg2.extensions import POLL_OK, POLL_READ, STATUS_SETUP, set_wait_callback
 from sqlalchemy import (
     JSON,
     Dialect,
@@ -65,6 +68,9 @@ from sicargabox_core.settings import ENV_PREFIX, Settings
 SQLITE_BUSY_TIMEOUT_MS = 2000
 # A connection that was idle for longer is asked whether its server still hears it: routers forget silent ones.
 TRUSTED_SECONDS = 10.0
+CONNECT_SECONDS = 3.0
+# After the server's own limit of a statement it is silent: frozen, or cut off.
+SILENCE_SECONDS = 3.0
 # "sicarga" as a number: one advisory lock per PostgreSQL database keeps two migration jobs apart.
 MIGRATION_LOCK = 0x51CA46A
 # A migration asks for a lock for a second at most, then lets everyone through, and gives up after this long.
@@ -167,10 +173,82 @@ class Base(DeclarativeBase):
     )
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How long PostgreSQL lets one connection's statement run, wait for a lock, and leave a transaction open."""
+
+    statement_seconds: float = 30.0
+    lock_seconds: float = 5.0
+    idle_transaction_seconds: float = 60.0
+
+
+_deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
+
+
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """In this block PostgreSQL is waited for ``seconds`` in all; then its connection is closed, as if it were lost.
+
+    For what must know soon that a server is frozen or cut off: it answers nothing then, so its own time-outs are of no
+    use, and TCP takes the kernel's word of a frozen process for an answer.
+    """
+    token = _deadline.set(min(_deadline.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+class _Connection(psycopg2.extensions.connection):
+    """A connection whose every answer is waited for no longer than ``answer_seconds``."""
+
+    answer_seconds = float("inf")
+
+
+def _postgres_arguments(limits: Limits) -> dict[str, Any]:
+    class Bounded(_Connection):
+        # A statement that the server itself ended in time is told as that, not as a lost connection.
+        answer_seconds = limits.statement_seconds + SILENCE_SECONDS
+
+    timeouts = {
+        "statement_timeout": limits.statement_seconds,
+        "lock_timeout": limits.lock_seconds,
+        "idle_in_transaction_session_timeout": limits.idle_transaction_seconds,
+    }
+    return {
+        "connection_factory": Bounded,
+        "application_name": "sicargabox",
+        "options": "-c timezone=utc " + " ".join(f"-c {name}={value * 1000:.0f}" for name, value in timeouts.items()),
+        # A host that is gone without a word is noticed on an idle connection after 5 + 3 x 5 s, and on one with
+        # something under way after 10 s; the system's own answer to that takes hours and a quarter of one.
+        "keepalives": 1,
+        "keepalives_idle": 5,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+    }
+
+
+def _wait(waiting: psycopg2.extensions.connection) -> None:
+    """Waits for PostgreSQL in place of libpq, which would wait for ever for a server that is silent."""
+    allowed = CONNECT_SECONDS
+    if waiting.status != STATUS_SETUP:
+        allowed = waiting.answer_seconds if isinstance(waiting, _Connection) else float("inf")
+    give_up = min(time.monotonic() + allowed, _deadline.get())
+    while (state := waiting.poll()) != POLL_OK:
+        ready = select.poll()
+        ready.register(waiting.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+        left = max(0.0, give_up - time.monotonic())
+        if not ready.poll(None if left == float("inf") else left * 1000):
+            raise psycopg2.OperationalError("the server does not answer")
+
+
 class Database:
     """A database and the two ways into it. One per process (and one anew after a fork)."""
 
-    def __init__(self, url: str, *, pool_size: int = 10, data_dir: Path | None = None) -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 10, data_dir: Path | None = None, limits: Limits | None = None
+    ) -> None:
         """Connects to nothing yet. Raises ``InvalidSetting`` when ``url`` is not SQLite's or PostgreSQL's.
 
         Errors of its statements never tell the values they were about, which may be anybody's.
@@ -191,6 +269,7 @@ class Database:
                 remedy="Use postgresql://… or sqlite:///….",
             )
         self.is_sqlite = backend == "sqlite"
+        limits = limits or Limits()
         if self.is_sqlite:
             self.engine = create_engine(
                 parsed,
@@ -207,13 +286,9 @@ class Database:
                 pool_size=pool_size,
                 max_overflow=0,
                 pool_timeout=5,
-                connect_args={
-                    "connect_timeout": 3,
-                    "application_name": "sicargabox",
-                    "options": "-c timezone=utc -c statement_timeout=30000 -c lock_timeout=5000"
-                    " -c idle_in_transaction_session_timeout=60000",
-                },
+                connect_args=_postgres_arguments(limits),
             )
+            set_wait_callback(_wait)
             event.listen(self.engine, "checkin", _note_use)
             event.listen(self.engine, "checkout", _refuse_dead_ones(self.engine.dialect))
         self._writer = self.engine.execution_options(sqlite_begin="IMMEDIATE")
@@ -221,9 +296,14 @@ class Database:
         self._alone = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Database:
-        """The database that the settings name."""
-        return cls(settings.effective_database_url, pool_size=settings.database_pool_size)
+    def from_settings(cls, settings: Settings, *, statement_seconds: float | None = None) -> Database:
+        """The database that the settings name; ``statement_seconds``: a shorter limit, where a person waits."""
+        limits = Limits(
+            statement_seconds=min(settings.database_statement_seconds, statement_seconds or float("inf")),
+            lock_seconds=settings.database_lock_seconds,
+            idle_transaction_seconds=settings.database_idle_transaction_seconds,
+        )
+        return cls(settings.effective_database_url, pool_size=settings.database_pool_size, limits=limits)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
@@ -428,6 +508,27 @@ def durability(database: Database) -> Durability:
             good = found["synchronous_commit"] != "off" and found["fsync"] == found["full_page_writes"] == "on"
             remedy = "Set synchronous_commit, fsync and full_page_writes to on in PostgreSQL's configuration."
     return Durability(found, None if good else remedy)
+
+
+@dataclass(frozen=True)
+class Connections:
+    """What a PostgreSQL server allows: ``most`` for people like us, ``open`` of all databases now."""
+
+    most: int
+    open: int
+
+
+def connections(database: Database) -> Connections | None:
+    """How many connections the server allows and has; None on SQLite, which has no server."""
+    if database.is_sqlite:
+        return None
+    counted = text(
+        "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,"
+        " (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"
+    )
+    with database.engine.connect() as connection:
+        most, present = connection.execute(counted).one()
+    return Connections(most, present)
 
 
 def insert_if_new(session: Session, table: Table) -> postgresql.Insert | sqlite.Insert:

@@ -56,6 +56,15 @@ class Settings(BaseSettings):
 
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder.")
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections a process keeps at most (PostgreSQL).")
+    database_statement_seconds: float = Field(
+        30.0, gt=0, le=3600, description="PostgreSQL ends a statement that runs longer; the API's after 10 at most."
+    )
+    database_lock_seconds: float = Field(
+        5.0, gt=0, le=3600, description="PostgreSQL ends a statement that waits longer for another's lock."
+    )
+    database_idle_transaction_seconds: float = Field(
+        60.0, gt=0, le=3600, description="PostgreSQL ends a connection that does nothing for longer in a transaction."
+    )
     redis_url: str = Field(
         "", description="`redis://…`, `rediss://…` or `sentinel://host:port;sentinel://host:port`; empty: embedded."
     )

@@ -205,5 +205,14 @@ def test_postgres_that_acknowledges_before_it_writes_is_a_fault(line: CommandLin
     assert "synchronous_commit=off" in found["detail"]
 
 
+def test_a_postgres_with_too_few_connections_for_the_installation_is_a_fault(
+    line: CommandLine, postgres_url: str
+) -> None:
+    assert _diagnosis(line, DATABASE_URL=postgres_url)[1]["connections"]["status"] == "ok"
+    found = _diagnosis(line, DATABASE_URL=postgres_url, DATABASE_POOL_SIZE="150")[1]["connections"]
+    assert found["status"] == "fault"
+    assert "2 x 150" in found["detail"]
+
+
 def test_variables_of_the_test_suite_are_no_misspelt_settings(line: CommandLine) -> None:
     assert _diagnosis(line, TEST_TARIFF_CSV="x")[1]["variables"]["status"] == "ok"

@@ -46,6 +46,7 @@ def _about_servers(settings: Settings) -> Iterator[Finding]:
         usable = yield from sql.reachable(settings, database)
         if usable:
             yield from _guarded("database", lambda: sql.contents(database))
+            yield from _guarded("connections", lambda: sql.capacity(settings, database))
         yield from _guarded("redis", lambda: redis.server(settings))
         if usable:
             yield from _guarded("workers", lambda: redis.processes(settings, database))

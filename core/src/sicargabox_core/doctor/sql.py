@@ -12,11 +12,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sicargabox_core.accounts.models import Role, User
 from sicargabox_core.catalogue.models import TariffLine
-from sicargabox_core.db import Database, durability, expected_schema_version, schema_version
+from sicargabox_core.db import Database, connections, durability, expected_schema_version, schema_version
 from sicargabox_core.doctor.findings import Finding, fault, ok, warning
 from sicargabox_core.errors import Unavailable
 from sicargabox_core.settings import ENV_PREFIX, Settings
 
+# What each opens at most at once: a task's effects, its heartbeat, what is told to Redis from its row.
+CHILD_CONNECTIONS = 3
+SCHEDULER_CONNECTIONS = 3
+WORKER_TYPES = 3
+_CONNECTIONS_HIGH = 0.8
 # Rows carry the database's time and log lines the machine's: apart by more, they cannot be read together.
 _CLOCKS_APART_SECONDS = 2.0
 
@@ -47,6 +52,29 @@ def reachable(settings: Settings, database: Database) -> Generator[Finding, None
     else:
         yield ok("schema", f"version {found}")
     return True
+
+
+def capacity(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Whether PostgreSQL has room for the connections of one process of each kind, the smallest installation."""
+    found = connections(database)
+    if found is None:
+        return
+    web = 2 * settings.database_pool_size
+    needed = web + SCHEDULER_CONNECTIONS + WORKER_TYPES * CHILD_CONNECTIONS
+    detail = (
+        f"{found.open} of {found.most} are open; API and staff may open {web} (2 x {settings.database_pool_size}),"
+        f" a scheduler {SCHEDULER_CONNECTIONS}, each child of a worker {CHILD_CONNECTIONS}"
+    )
+    remedy = (
+        f"Raise max_connections, lower {ENV_PREFIX}DATABASE_POOL_SIZE, or put a pooler before it; "
+        "docs/operations.md has the sum."
+    )
+    if found.most < needed:
+        yield fault("connections", f"{detail}: {needed} at least are needed", remedy)
+    elif found.open > _CONNECTIONS_HIGH * found.most:
+        yield warning("connections", detail, remedy)
+    else:
+        yield ok("connections", detail)
 
 
 def contents(database: Database) -> Iterator[Finding]:

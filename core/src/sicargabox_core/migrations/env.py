@@ -16,6 +16,8 @@ def _run(connection: Connection) -> None:
         # A lock that is asked for stops everyone who comes later, whoever it waits for; `migrate` tries again.
         connection.execute(text("SET statement_timeout = 0; SET lock_timeout = '1s'"))
         connection.commit()
+        # An index of millions of rows takes minutes, and a server that is away is the operator's to notice.
+        connection.connection.driver_connection.answer_seconds = float("inf")  # type: ignore[union-attr]
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,

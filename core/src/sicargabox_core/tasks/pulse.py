@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from sicargabox_core.db import patience
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.results import LiveProgress
 
@@ -30,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 # Live progress goes to Redis at most five times a second: a bar cannot show more.
 LIVE_SECONDS = 0.2
+# A server that is frozen must not keep a process past its limit; the lease says it later.
+RECORD_SECONDS = 2.0
 # A task that ends sooner is not worth saying "started" of: that would double what it writes to Redis.
 STARTED_SECONDS = 0.05
 
@@ -121,13 +124,14 @@ class Pulse:
         progress = context.current_progress()
         asked_at = time.monotonic()
         try:
-            beat = store.heartbeat(
-                self._database,
-                context.task_id,
-                context.attempt,
-                self._settings.task_lease_seconds,
-                None if progress is self._saved else progress,
-            )
+            with patience(self._settings.task_heartbeat_seconds):
+                beat = store.heartbeat(
+                    self._database,
+                    context.task_id,
+                    context.attempt,
+                    self._settings.task_lease_seconds,
+                    None if progress is self._saved else progress,
+                )
         except SQLAlchemyError as error:
             # The database may be back before the lease ends; if it is not, the next beat is told so.
             log.warning("a heartbeat failed", task_id=context.task_id, error=str(error))
@@ -164,7 +168,8 @@ class Pulse:
     def _end_process(self, why: str, record: Callable[[], None]) -> None:
         log.error(why, task_id=self._context.task_id, attempt=self._context.attempt)
         try:
-            record()
+            with patience(RECORD_SECONDS):
+                record()
         except Exception:  # noqa: BLE001  # the lease says it later if SQL cannot be told now
             log.warning("the end could not be recorded; the lease will tell", task_id=self._context.task_id)
         finally:

@@ -50,7 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises ``InvalidSetting`` for settings that cannot work together.
     """
-    database = Database.from_settings(settings)
+    # A browser gives up sooner than a task.
+    database = Database.from_settings(settings, statement_seconds=10)
     publisher = Publisher(settings, make_celery(settings, "api"))
     searches = SearchLogWriter(database)
     rate_limits = RateLimits(settings)
