@@ -19,6 +19,7 @@ ORDER = list(Role)
 # The least role for each page and action; what is not here must not exist.
 LISTS = {
     "tasks": EVERYBODY,
+    "dead-letters": EVERYBODY,
     "keywords": EVERYBODY,
     "tariff": EVERYBODY,
     "searches": EVERYBODY,
@@ -32,6 +33,7 @@ EXPORTS = {key: role for key, role in LISTS.items() if key not in ("users", "tok
 ACTIONS = {
     ("tasks", "repeat"): OPERATORS,
     ("tasks", "cancel"): OPERATORS,
+    ("dead-letters", "repeat"): OPERATORS,
     ("keywords", "approve"): REVIEWERS,
     ("keywords", "reject"): REVIEWERS,
     ("keywords", "undo"): REVIEWERS,
@@ -40,6 +42,7 @@ ACTIONS = {
 ROW_ACTIONS = {
     ("tasks", "repeat_one"): OPERATORS,
     ("tasks", "cancel_one"): OPERATORS,
+    ("dead-letters", "repeat_one"): OPERATORS,
     ("users", "role"): ADMINS,
     ("users", "password"): ADMINS,
     ("users", "sign_out"): ADMINS,
@@ -119,6 +122,7 @@ def test_only_operators_start_and_cancel_from_the_panel(people: dict[Role, httpx
     client = people[role]
     assert client.get("/admin/panel/state").status_code == 200
     assert client.get("/admin/panel/redis").status_code == 200
+    assert client.get("/admin/redis").status_code == 200
     assert ("data-start" in client.get("/admin/").text) == allowed(role, OPERATORS)
     started = client.post("/admin/panel/start/ai.generate_keywords")
     assert started.status_code == (200 if allowed(role, OPERATORS) else 403)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import html
+import inspect
 import io
 import json
 import re
@@ -12,14 +14,18 @@ from typing import Any
 import httpx
 import pytest
 from services.api.tests.staff import StaffSite, serving_staff
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
+from sicargabox_api.admin.redis_page import FAULT_WORDS
+from sicargabox_core import redis_report
 from sicargabox_core.accounts import tokens, users
 from sicargabox_core.accounts.models import ApiToken, AuditEntry, Role, User, UserSession
 from sicargabox_core.accounts.passwords import verify_password
 from sicargabox_core.catalogue.models import Keyword
+from sicargabox_core.db import db_now
+from sicargabox_core.redis_server import connect
 from sicargabox_core.settings import Settings
-from sicargabox_core.tasks.contracts import REBUILD_INDEX, RebuildIndex, State
+from sicargabox_core.tasks.contracts import NO_OP, REBUILD_INDEX, NoOp, RebuildIndex, State
 from sicargabox_core.tasks.models import TaskRow
 
 _tasks: Any = TaskRow.__table__
@@ -163,6 +169,103 @@ def test_parts_of_a_task_are_on_its_own_page_and_found_by_searching(site: StaffS
     assert part_id not in chief.get("/admin/tasks/list").text
     assert part_id in chief.get("/admin/tasks/list", params={"q": part_id[:8]}).text
     assert chief.get(f"/admin/tasks/detail?pk={part_id}").status_code == 200
+
+
+def _fail(site: StaffSite, task_id: str, **values: Any) -> None:
+    ended = {"state": "FAILURE", "error_code": "unavailable", "error_message": "no respondió", "exclusive_key": None}
+    with site.database.write() as session:
+        session.execute(update(TaskRow).where(TaskRow.id == task_id).values(finished_at=db_now(), **ended | values))
+
+
+def test_failed_tasks_are_listed_until_somebody_repeats_them_and_then_only_once(
+    site: StaffSite, chief: httpx.Client
+) -> None:
+    tasks = [site.services.tasks.submit(NO_OP, NoOp(), initiated_by="user:jefa").task.id for _ in range(3)]
+    for task_id in tasks:
+        _fail(site, task_id)
+    page = chief.get("/admin/dead-letters/list").text
+    assert page.count("no respondió") == 3
+    assert chief.get("/admin/panel/state").json()["summary"]["dead"] == "3"
+
+    again = chief.post("/admin/_api/dead-letters/action", params={"name": "repeat", "pks": tasks[:2]})
+    assert again.status_code == 200
+    assert "2 iniciadas de nuevo" in flashes(chief, "dead-letters/list")
+    newest = site.services.tasks.list(limit=2).items
+    assert {task.retried_from for task in newest} == set(tasks[:2])
+    assert all(task.request_id for task in newest)
+    assert chief.get("/admin/dead-letters/list").text.count("no respondió") == 1
+
+    # Somebody else's page still shows them.
+    with site.database.read() as session:
+        before = session.scalar(select(func.count()).select_from(TaskRow))
+    late = chief.post("/admin/_api/tasks/action", params={"name": "repeat", "pks": [tasks[2]]})
+    assert late.status_code == 200
+    refused = chief.post("/admin/_api/dead-letters/action", params={"name": "repeat", "pks": tasks})
+    assert refused.status_code == 400
+    with site.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(TaskRow)) == (before or 0) + 1
+
+
+def test_all_failed_tasks_of_one_error_are_repeated_together(site: StaffSite, chief: httpx.Client) -> None:
+    tasks = [site.services.tasks.submit(NO_OP, NoOp(), initiated_by="user:jefa").task.id for _ in range(3)]
+    _fail(site, tasks[0], error_code="task_failed")
+    for task_id in tasks[1:]:
+        _fail(site, task_id)
+    query = "?filter=error_code__eq=unavailable"
+    answer = chief.post("/admin/_api/dead-letters/action", params={"name": "repeat", "all": "1", "_list_query": query})
+    assert answer.status_code == 200, answer.text
+    assert {task.retried_from for task in site.services.tasks.list(limit=2).items} == set(tasks[1:])
+    left = site.services.tasks.list(dead=True).items
+    assert [task.id for task in left] == [tasks[0]]
+
+
+def test_the_page_of_a_task_leads_to_all_its_parts(site: StaffSite, chief: httpx.Client) -> None:
+    parent = site.services.tasks.submit(REBUILD_INDEX, RebuildIndex(), initiated_by="user:jefa").task
+    with site.database.write() as session:
+        values = {column.name: getattr(session.get_one(TaskRow, parent.id), column.name) for column in _tasks.c}
+        values |= {"parent_id": parent.id, "state": "SUCCESS", "exclusive_key": None}
+        rows = [values | {"id": f"0a046871-aa02-592c-9328-{number:012d}"} for number in range(120)]
+        session.execute(_tasks.insert(), rows)
+        session.execute(
+            update(TaskRow)
+            .where(TaskRow.id == parent.id)
+            .values(state="STARTED", children_total=120, children_open=0, children_failed=0)
+        )
+    address: str | None = f"/admin/tasks/detail?pk={parent.id}"
+    seen: list[str] = []
+    while address:
+        page = chief.get(address).text
+        seen += re.findall(r">Parte (\d+) ·", page)
+        found = re.search(r'<a class="btn" href="([^"]+)">Más partes</a>', page)
+        address = html.unescape(found.group(1)) if found else None
+    assert seen == [str(number) for number in range(1, 121)]
+    assert chief.get(f"/admin/tasks/detail?pk={parent.id}&parts=nonsense").status_code == 404
+
+
+def test_the_page_about_redis_says_what_is_wrong_and_what_to_do(site: StaffSite, chief: httpx.Client) -> None:
+    page = chief.get("/admin/redis").text
+    assert "Funciona y no hay nada que corregir." in page
+    assert "DB 0 · mensajes" in page
+    assert "Una tarea en espera ocupa" in page
+    with connect(site.services.settings, 0) as client:
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", "1mb")
+        try:
+            full = chief.get("/admin/redis").text
+            panel = chief.get("/admin/panel/redis").json()
+        finally:
+            client.config_set("maxmemory", before)
+    assert "La memoria está llena" in full
+    assert "No se pierde ninguna tarea" in full
+    assert "La memoria está llena" in panel["faults"][0]["detail"]
+
+
+def test_every_fault_of_redis_has_its_spanish_sentence() -> None:
+    source = inspect.getsource(redis_report)
+    codes = set(re.findall(r'^\s*"([a-z]+(?:_[a-z]+)+)",$', source, re.MULTILINE)) & set(FAULT_WORDS)
+    assert {f"refuses_{reason}" for reason in redis_report.REFUSALS if reason != "memory"} <= set(FAULT_WORDS)
+    assert {f"over_budget_{db.name.lower()}" for db in redis_report.Db} <= set(FAULT_WORDS)
+    assert {"memory_full", "memory_high", "save_failed", "no_replica", "sentinels_silent"} <= codes
 
 
 # --- accounts ---------------------------------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ PUBLIC = Path(sicargabox_api.public.__file__).parent
 CATALOGUES = Path(sicargabox_api.translations.__file__).parent / "es"
 PAGES = ["", *(f"{key}/list" for key in ("tasks", "keywords", "tariff", "searches", "selections", "users", "tokens"))]
 PAGES += [
+    "dead-letters/list",
+    "redis",
     "audit/list",
     "users/create",
     "keywords/create",

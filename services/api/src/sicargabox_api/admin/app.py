@@ -26,6 +26,7 @@ from sicargabox_api import problems
 from sicargabox_api.admin.language import install_spanish, number, timezone, told_moment
 from sicargabox_api.admin.page_security import NonceExtension, PageSecurity
 from sicargabox_api.admin.panel import Panel
+from sicargabox_api.admin.redis_page import RedisPage
 from sicargabox_api.admin.script_calls import script_calls
 from sicargabox_api.admin.signin import StaffSignIn
 from sicargabox_api.admin.staff import StaffServices
@@ -34,7 +35,7 @@ from sicargabox_api.admin.views.accounts import AuditTrail, Tokens, Users
 from sicargabox_api.admin.views.keywords import Keywords
 from sicargabox_api.admin.views.searches import Searches, Selections
 from sicargabox_api.admin.views.tariff import TariffLines
-from sicargabox_api.admin.views.task_history import TaskHistory
+from sicargabox_api.admin.views.task_history import DeadLetters, TaskHistory
 from sicargabox_api.middleware import BodyLimit, RequestContext
 from sicargabox_api.routes.health import from_inside
 from sicargabox_api.translations import DEFAULT_LANGUAGE, LANGUAGE_COOKIE
@@ -200,14 +201,33 @@ def _admin(services: StaffServices, csrf_key: str) -> StaffAdmin:
     env.add_extension(NonceExtension)
     env.filters |= {"moment": told_moment, "number": number, "display_code": display_code}
     env.globals["public_url"] = services.settings.effective_public_url
-    for view in (TaskHistory, Keywords, TariffLines, Searches, Selections, Users, Tokens, AuditTrail):
+    for view in (
+        TaskHistory,
+        DeadLetters,
+        RedisPage,
+        Keywords,
+        TariffLines,
+        Searches,
+        Selections,
+        Users,
+        Tokens,
+        AuditTrail,
+    ):
         admin.add_view(view(services))
     return admin
 
 
 def _compile_templates(admin: StaffAdmin) -> None:
     # The first visitor waited 0.3 to 0.7 s for it.
-    for name in ("login.html", "panel.html", "list.html", "task_detail.html", "detail.html", "create.html"):
+    for name in (
+        "login.html",
+        "panel.html",
+        "redis.html",
+        "list.html",
+        "task_detail.html",
+        "detail.html",
+        "create.html",
+    ):
         admin.templates.env.get_template(name)
 
 

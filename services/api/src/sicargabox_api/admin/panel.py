@@ -17,6 +17,7 @@ from starlette_admin.views import CustomView
 
 from sicargabox_api.admin.fields import actor_words
 from sicargabox_api.admin.language import _, number, told_moment
+from sicargabox_api.admin.redis_page import DATABASE_WORDS, fault_words
 from sicargabox_api.admin.refusals import internal_error, sentence
 from sicargabox_api.admin.staff import StaffServices, actor, may
 from sicargabox_api.admin.task_words import QUEUE_WORDS, STATE_TONES, STATE_WORDS, percent, task_word
@@ -30,7 +31,7 @@ from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.tasks.contracts import FINAL_STATES, GENERATE_KEYWORDS, REBUILD_INDEX, State
 from sicargabox_core.tasks.models import TaskRow
 from sicargabox_core.tasks.queues import queue_figures
-from sicargabox_core.tasks.store import TaskView
+from sicargabox_core.tasks.store import DEAD_LETTERS_COUNTED, TaskView, dead_letters_by_task
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,7 @@ class Panel(CustomView):
     def __init__(self, services: StaffServices) -> None:
         super().__init__()
         self._services = services
-        self._broker = connect(services.settings, Db.BROKER, timeout=_REDIS_SECONDS)
+        self._broker = connect(services.settings, Db.BROKER, replica_ok=True, timeout=_REDIS_SECONDS)
 
     def is_accessible(self, request: Request) -> bool:
         """Everybody who is signed in."""
@@ -137,6 +138,7 @@ class Panel(CustomView):
                     "running": queue.running,
                     "oldest": seconds_text(queue.oldest_age_seconds) if queue.waiting else "—",
                     "workers": queue.workers,
+                    "without": queue.without_message,
                 }
                 for queue in queue_figures(self._services.database, self._broker)
             ],
@@ -165,8 +167,11 @@ class Panel(CustomView):
                 .order_by(TaskRow.created_at.desc())
                 .limit(1)
             )
+            dead = sum(dead_letters_by_task(session).values())
         return {
             "failures": failures or 0,
+            "dead": number(dead) if dead < DEAD_LETTERS_COUNTED else f"{number(dead)}+",
+            "any_dead": dead > 0,
             "documents": number((last.result or {}).get("documents", 0)) if last else None,
             "built": told_moment(last.finished_at) if last and last.finished_at else None,
             "last_ended": told_moment(ended) if ended else None,
@@ -185,7 +190,7 @@ class Panel(CustomView):
             "replicas": len(report.replicas),
             "clients": report.clients,
             "evicted": report.evicted,
-            "persistence_ok": report.persistence_ok,
+            "faults": [fault_words(one) for one in report.faults],
             "version": report.version,
             "databases": [
                 {"db": one.db, "name": one.name, "keys": one.keys, "bytes": one.bytes, "budget": one.budget}
@@ -239,11 +244,9 @@ def _script_words() -> dict[str, str]:
         "replicas": gettext("Replicas"),
         "policy": gettext("Policy"),
         "evicted": gettext("Evicted keys"),
-        "reserved": gettext("reserved"),
-        "broker": gettext("messages"),
-        "results": gettext("results and progress"),
-        "cache": gettext("limits and presence"),
-        "not_saved": gettext("The last save to disk failed."),
+        **{name: str(word) for name, word in DATABASE_WORDS.items()},
+        "dead": gettext("{count} failed and were not repeated"),
+        "without": gettext("{count} without a message"),
         "index_none": gettext("No index has been built yet."),
         "index": gettext("Index: {count} lines, built"),
         "ended": gettext("The last one ended"),

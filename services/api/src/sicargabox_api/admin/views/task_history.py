@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from http import HTTPStatus
+from typing import Any, ClassVar
 
 from anyio.to_thread import run_sync
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette_admin.actions import ActionSelection, action, row_action
 from starlette_admin.exceptions import ActionFailed
-from starlette_admin.fields import IntegerField, JSONField
+from starlette_admin.fields import IntegerField, JSONField, StringField
 from starlette_admin.filters import FilterGroup
 from starlette_admin.flash import flash
 from starlette_admin.i18n import gettext
@@ -25,12 +28,14 @@ from sicargabox_api.admin.safe_view import SafeModelView
 from sicargabox_api.admin.staff import StaffServices, actor, may
 from sicargabox_api.admin.task_words import QUEUE_WORDS, STATE_TONES, STATE_WORDS, percent, task_choices, task_word
 from sicargabox_core.accounts.models import Role
-from sicargabox_core.errors import SicargaBoxError
+from sicargabox_core.errors import InvalidInput, SicargaBoxError
 from sicargabox_core.tasks import views
 from sicargabox_core.tasks.contracts import FINAL_STATES
 from sicargabox_core.tasks.models import TaskRow
-from sicargabox_core.tasks.store import CancelOutcome, TaskView
+from sicargabox_core.tasks.store import REPEATED_AT_ONCE, CancelOutcome, TaskView, dead_letters
 
+# Parts shown at once on the page of a task.
+PARTS = 50
 _FILTERED_STATES = [(state, word) for state, word in STATE_WORDS.items() if state != "PROGRESS"]
 
 
@@ -77,7 +82,15 @@ class TaskHistory(SafeModelView):
     icon = "fa-solid fa-list-check"
     export_role = Role.VIEWER
     search_columns = ("id", "name", "initiated_by", "request_id")
-    default_columns = ("name", "state", "progress", "created_at", "took", "initiated_by", "attempt")
+    default_columns: ClassVar[Sequence[str]] = (
+        "name",
+        "state",
+        "progress",
+        "created_at",
+        "took",
+        "initiated_by",
+        "attempt",
+    )
     detail_template = "task_detail.html"
     actions: Sequence[str] = ["repeat", "cancel"]
     row_actions: Sequence[str] = ["repeat_one", "cancel_one"]
@@ -164,13 +177,28 @@ class TaskHistory(SafeModelView):
         """On the task's own page also its story, its relatives and, for operators, the trace of its error."""
         row = await super().serialize(obj, request, *rest, **more)
         if request.state.action == "DETAIL":
-            row["_story"] = await run_sync(self._story, request.state.session, obj.view, may(request, Role.OPERATOR))
+            asked = request.query_params
+            row["_story"] = await run_sync(
+                self._story,
+                request.state.session,
+                obj.view,
+                may(request, Role.OPERATOR),
+                asked.get("parts"),
+                _number_of(asked.get("from")),
+            )
         return row
 
     @staticmethod
-    def _story(session: Session, task: TaskView, with_trace: bool) -> dict[str, Any]:
-        children = views.list_tasks(session, parent_id=task.id, limit=50).items if task.children_total else ()
+    def _story(session: Session, task: TaskView, with_trace: bool, cursor: str | None, first: int) -> dict[str, Any]:
+        page = views.Page((), None)
+        if task.children_total:
+            try:
+                page = views.list_tasks(session, parent_id=task.id, before=cursor, limit=PARTS)
+            except InvalidInput as error:
+                raise HTTPException(HTTPStatus.NOT_FOUND) from error
         return {
+            "first": first,
+            "next": None if page.next_cursor is None else {"parts": page.next_cursor, "from": first + PARTS},
             "task": task,
             "title": str(task_word(task.name)),
             "why": why_it_waits(task),
@@ -183,7 +211,7 @@ class TaskHistory(SafeModelView):
                     "tone": STATE_TONES.get(child.shown_state, "secondary"),
                     "progress": progress_text(child)["text"],
                 }
-                for child in children
+                for child in page.items
             ],
         }
 
@@ -218,7 +246,7 @@ class TaskHistory(SafeModelView):
     )
     async def repeat_one(self, request: Request, pk: Any) -> None:
         """A new task with the same arguments."""
-        flash(request, await run_sync(self._repeat, str(pk), actor(request)), "success")
+        flash(request, await run_sync(self._repeat, str(pk), actor(request), _request_id(request)), "success")
 
     @row_action(
         name="cancel_one",
@@ -230,7 +258,7 @@ class TaskHistory(SafeModelView):
     )
     async def cancel_one(self, request: Request, pk: Any) -> None:
         """Cancels the task and says what became of that."""
-        flash(request, await run_sync(self._cancel, str(pk), actor(request)), "info")
+        flash(request, await run_sync(self._cancel, str(pk), actor(request), _request_id(request)), "info")
 
     async def is_row_action_allowed_for_obj(self, request: Request, name: str, obj: Any) -> bool:
         """What has ended is repeated, what has not is cancelled."""
@@ -240,14 +268,14 @@ class TaskHistory(SafeModelView):
         return await self.is_row_action_allowed(request, name)
 
     async def _each(self, request: Request, ids: list[Any], work: Any) -> None:
-        by = actor(request)
+        by, request_id = actor(request), _request_id(request)
 
         def run() -> tuple[list[str], list[str]]:
             told: list[str] = []
             refused: list[str] = []
             for task_id in ids:
                 try:
-                    told.append(work(str(task_id), by))
+                    told.append(work(str(task_id), by, request_id))
                 except SicargaBoxError as error:
                     refused.append(sentence(error))
             return told, refused
@@ -261,16 +289,80 @@ class TaskHistory(SafeModelView):
             words = "; ".join(dict.fromkeys(refused))
             flash(request, gettext("%(count)d left out: %(why)s") % {"count": len(refused), "why": words}, "warning")
 
-    def _repeat(self, task_id: str, by: str) -> str:
-        submission = self.services.tasks.retry(task_id, by=by)
+    def _repeat(self, task_id: str, by: str, request_id: str | None) -> str:
+        submission = self.services.tasks.retry(task_id, by=by, request_id=request_id)
         return gettext("This task is already running.") if submission.already_running else gettext("Started again")
 
-    def _cancel(self, task_id: str, by: str) -> str:
+    def _cancel(self, task_id: str, by: str, _request_id: str | None) -> str:
         return cancel_text(self.services.tasks.cancel(task_id, by=by))
 
     async def repr(self, obj: Any, request: Request) -> str:
         """The task's name and the beginning of its id."""
         return f"{task_word(obj.name)} {obj.id[:8]}"
+
+
+class DeadLetters(TaskHistory):
+    """What failed for good and nobody repeated; repeated in bulk, each once."""
+
+    key = "dead-letters"
+    menu_label = _("Failed tasks")
+    display_name = _("Failed task")
+    icon = "fa-solid fa-triangle-exclamation"
+    default_columns = ("name", "error_code", "error_message", "created_at", "finished_at", "initiated_by")
+    actions: Sequence[str] = ["repeat"]
+    row_actions: Sequence[str] = ["repeat_one"]
+    action_roles = dict.fromkeys(("repeat", "repeat_one"), Role.OPERATOR)
+    fields: Sequence[Any] = [
+        *TaskHistory.fields,
+        MomentField("finished_at", label=_("Failed")),
+        StringField("error_message", label=_("Why"), list_template="fields/wrapped.html", searchable=False),
+    ]
+
+    def get_list_query(self, request: Request) -> Any:
+        """Only dead letters, however they are looked for."""
+        return super().get_list_query(request).where(dead_letters())
+
+    def get_count_query(self, request: Request) -> Any:
+        """As many as the list has."""
+        return super().get_count_query(request).where(dead_letters())
+
+    @action(
+        name="repeat",
+        text=_("Repeat"),
+        confirmation=_("Repeat the selected failed tasks, each as a new task and only once?"),
+        submit_btn_text=_("Repeat"),
+    )
+    async def repeat_selected(self, request: Request, selection: ActionSelection) -> None:
+        """Repeats each that nobody has repeated meanwhile; the others are counted, and told why."""
+        ids = [str(pk) for pk in await selection.pks()]
+        by, request_id = actor(request), _request_id(request)
+        taken = ids[:REPEATED_AT_ONCE]
+        done = await run_sync(lambda: self.services.tasks.retry_dead(taken, by=by, request_id=request_id))
+        if done.repeated:
+            flash(request, gettext("%(count)d started again") % {"count": len(done.repeated)}, "success")
+        reasons = Counter(str(SKIP_WORDS.get(one.code, one.detail)) for one in done.skipped)
+        words = "; ".join(f"{count} × {reason}" for reason, count in reasons.items())
+        if not done.repeated:
+            raise ActionFailed(words or gettext("That does not exist (any more)."))
+        if words:
+            left = {"count": len(done.skipped), "why": words}
+            flash(request, gettext("%(count)d left out: %(why)s") % left, "warning")
+        if len(ids) > len(taken):
+            more = {"count": len(ids) - len(taken), "most": REPEATED_AT_ONCE}
+            flash(request, gettext("%(most)d are repeated at a time; %(count)d remain.") % more, "warning")
+
+
+# Why a failed task was not repeated.
+SKIP_WORDS: dict[str, Any] = {
+    "already_repeated": _("repeated before"),
+    "already_running": _("a task of this kind is running"),
+    "not_failed": _("it has not failed"),
+    "part": _("part of another task"),
+    "not_found": _("it does not exist (any more)"),
+    "forbidden": _("your role does not allow it"),
+    "conflict": _("this release does not know it"),
+    "data_fault": _("its arguments fit no longer"),
+}
 
 
 def cancel_text(outcome: CancelOutcome) -> str:
@@ -293,6 +385,15 @@ def why_it_waits(task: TaskView) -> str | None:
     if task.state == "RETRY":
         return gettext("It failed and is tried again later.")
     return gettext("It waits for a free worker.")
+
+
+def _number_of(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 8 else 0
+
+
+def _request_id(request: Request) -> str | None:
+    found: str | None = getattr(request.state, "request_id", None)
+    return found
 
 
 def _without_parts(request: Request, statement: Any) -> Any:

@@ -147,6 +147,7 @@ function showTasks(state) {
   if (summary.built) parts.push([words.index.replace("{count}", summary.documents), " ", when(summary.built)]);
   else parts.push([words.index_none]);
   parts.push([summary.failures ? words.failures.replace("{count}", summary.failures) : words.no_failures]);
+  if (summary.any_dead) parts.push([element("a", { href: panel.dataset.deadUrl }, words.dead.replace("{count}", summary.dead))]);
   if (state.more) parts.push([words.more.replace("{count}", state.more)]);
   document.getElementById("panel-summary").replaceChildren(...parts.flatMap((part, at) => (at ? [" · ", ...part] : part)));
 }
@@ -155,12 +156,13 @@ const heads = [...document.querySelectorAll("#panel-queues-table th[scope=col]")
 
 function showQueues(queues) {
   const rows = queues.map((queue) => {
+    const waiting = queue.without > 0 ? `${queue.waiting} (${words.without.replace("{count}", queue.without)})` : queue.waiting;
     const workers = queue.workers == null ? words.unknown : queue.workers || words.no_worker;
     return element(
       "tr",
       {},
       element("th", { scope: "row" }, queue.name),
-      ...[queue.waiting, queue.running, queue.oldest, workers].map((value, at) => element("td", { "data-label": heads[at + 1] }, String(value))),
+      ...[waiting, queue.running, queue.oldest, workers].map((value, at) => element("td", { "data-label": heads[at + 1] }, String(value))),
     );
   });
   document.getElementById("panel-queues").replaceChildren(...rows);
@@ -193,7 +195,10 @@ function showRedis(report) {
   }
   const facts = [`${words.role}: ${report.role}`, `${words.replicas}: ${report.replicas}`, `${words.policy}: ${report.policy}`, `${words.evicted}: ${report.evicted}`];
   rows.push(element("p", { class: "text-secondary small mb-0" }, facts.join(" · ")));
-  if (!report.persistence_ok) rows.push(element("p", { class: "text-danger mb-0" }, words.not_saved));
+  for (const fault of report.faults) {
+    const tone = fault.grave ? "danger" : "warning";
+    rows.push(element("div", { class: `alert alert-${tone} mt-2 mb-0` }, element("p", { class: "mb-1" }, fault.detail), element("p", { class: "mb-0" }, fault.remedy)));
+  }
   card.replaceChildren(...rows);
 }
 

@@ -57,4 +57,28 @@
   if (document.querySelector("[data-sb-uncounted]")) document.getElementById("select-all-banner")?.remove();
 
   document.querySelector("[data-sb-focus]")?.focus();
+
+  // A page of figures is asked for again while somebody looks at it; what has the focus stays as it is.
+  const renewed = document.querySelector("[data-sb-renewed]");
+  const renew = async () => {
+    if (document.hidden || renewed.contains(document.activeElement)) return;
+    try {
+      const answer = await fetch(window.location.href, { redirect: "manual" });
+      if (!answer.ok) return;
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const now = page.getElementById(renewed.id);
+      if (now) renewed.replaceChildren(...now.children);
+    } catch {
+      // No connection: what is shown stays, and the next round asks again.
+    }
+  };
+  if (renewed) setInterval(renew, Number(renewed.dataset.sbRenewed));
+
+  // How many are meant is said where it is confirmed. The library writes its text when the dialog opens, so after it.
+  document.querySelector('[data-sa-hook="modal-action"]')?.addEventListener("shown.bs.modal", (event) => {
+    const place = document.querySelector('[data-sa-hook="action-confirmation"]');
+    const counter = document.querySelector('[data-sa-hook="actions-selected-counter"]');
+    const ofMany = event.relatedTarget?.closest('[data-sa-hook="actions-dropdown"], .dropdown-menu');
+    if (place && counter && ofMany && !place.textContent.endsWith(")")) place.textContent += ` (${counter.textContent.trim()})`;
+  });
 })();
