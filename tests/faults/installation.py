@@ -170,6 +170,8 @@ class Installation:
             )
 
     def _all_ready(self) -> bool:
+        if self.breaches:
+            raise AssertionError(f"{self.breaches[0]}; see {self.folder}")
         ports = [self.port, *self.worker_ports.values()]
         return all(self._ready(port) for port in ports) and self.programs_up()
 
