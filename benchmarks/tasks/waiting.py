@@ -18,7 +18,7 @@ from sqlalchemy import text
 from benchmarks.installation import Installation
 from benchmarks.tasks.throughput import submit
 from sicargabox_core.tasks.contracts import NO_OP
-from sicargabox_core.tasks.dispatch import PUBLISHED_AT
+from sicargabox_core.tasks.messages import PUBLISHED_AT
 from sicargabox_core.tasks.models import TaskRow
 from tests.servers.valkey import ValkeyServer
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
@@ -57,6 +58,58 @@ def test_a_message_names_the_row_and_carries_no_arguments(publisher: Publisher, 
     assert headers["request_id"] == "request-1"
 
 
+@pytest.mark.parametrize("published_at", [STAMP, None])
+@pytest.mark.parametrize("request_id", ["request-1", 'a"b', None])
+@pytest.mark.parametrize("row_id", ["0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b", 'a"b'])
+def test_a_message_is_field_by_field_what_celery_sends(
+    publisher: Publisher,
+    private_valkey: ValkeyServer,
+    published_at: datetime | None,
+    request_id: str | None,
+    row_id: str,
+) -> None:
+    row = Row(row_id, published_at=published_at, request_id=request_id)
+    # Filled in twice, so that nothing of the first can be left in the second.
+    publisher.publish([Row("another", published_at=published_at, request_id=request_id and "another"), row])
+    assert publisher.flush()
+    ours = messages(private_valkey)[0]
+    with private_valkey.client() as client:
+        client.delete("celery")
+    headers: dict[str, object] = {"published_at": round(STAMP.timestamp() * 1000)} if published_at else {}
+    headers |= {"request_id": request_id} if request_id else {}
+    celery = make_celery(load_settings(redis_url=private_valkey.url), "another process")
+    try:
+        celery.send_task(
+            row.name, task_id=row.id, queue=row.queue, headers=headers, ignore_result=True, add_to_parent=False
+        )
+    finally:
+        celery.close()
+    (theirs,) = messages(private_valkey)
+    for message in (ours, theirs):
+        properties = message["properties"]
+        assert isinstance(properties, dict)
+        # Random in each message, and the address of each sender for answers that nobody sends.
+        for name in ("delivery_tag", "reply_to"):
+            assert UUID(properties.pop(name)).version
+    assert ours == theirs
+
+
+def test_no_two_messages_have_one_delivery_tag(publisher: Publisher, private_valkey: ValkeyServer) -> None:
+    # Two with one tag would be one to the worker that holds both unacknowledged.
+    publisher.publish(Row(str(number)) for number in range(50))
+    assert publisher.flush()
+    assert len({message["properties"]["delivery_tag"] for message in messages(private_valkey)}) == 50  # type: ignore[index]
+
+
+def test_messages_of_several_queues_reach_their_own(publisher: Publisher, private_valkey: ValkeyServer) -> None:
+    publisher.publish(Row(str(number), queue="learning" if number % 2 else "celery") for number in range(1000))
+    assert publisher.flush()
+    with private_valkey.client() as client:
+        for queue, rest in (("celery", 0), ("learning", 1)):
+            ids = [json.loads(raw)["headers"]["id"] for raw in client.lrange(queue, 0, -1)]
+            assert ids == [str(number) for number in reversed(range(1000)) if number % 2 == rest]
+
+
 def test_messages_keep_their_order(publisher: Publisher, private_valkey: ValkeyServer) -> None:
     publisher.publish(Row(str(number)) for number in range(50))
     assert publisher.flush()
@@ -86,7 +139,8 @@ def test_what_does_not_fit_into_the_queue_is_dropped(private_valkey: ValkeyServe
     finally:
         os.kill(private_valkey.pid, signal.SIGCONT)
     publisher.stop()
-    assert len(messages(private_valkey)) <= 12
+    # Ten in the thread's hands and ten behind it.
+    assert len(messages(private_valkey)) <= 20
 
 
 def test_it_sends_again_after_redis_was_restarted(publisher: Publisher, private_valkey: ValkeyServer) -> None:

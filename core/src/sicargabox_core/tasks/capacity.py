@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import uuid_utils
-from kombu.connection import Connection
-from kombu.utils.json import dumps
 
 from sicargabox_core.redis_server import BUDGETS, EXPIRY_BYTES, Db, RedisError, connect
 from sicargabox_core.tasks.broker import make_celery
 from sicargabox_core.tasks.contracts import UPDATE_LINES
-from sicargabox_core.tasks.dispatch import PUBLISHED_AT, REQUEST_ID
+from sicargabox_core.tasks.messages import Messages
 from sicargabox_core.tasks.results import KEY_PREFIX
+from sicargabox_core.tasks.views import Hint
 
 if TYPE_CHECKING:
     from sicargabox_core.settings import Settings
@@ -84,25 +84,11 @@ def capacity(settings: Settings) -> Capacity:
 
 
 def typical_message(settings: Settings) -> str:
-    """A message as the publisher sends it, made by the same libraries on a broker in memory."""
+    """A message as the publisher sends it, sent nowhere."""
     celery = make_celery(settings, "capacity")
-    with Connection("memory://") as connection:
-        producer = celery.amqp.Producer(connection, auto_declare=False)
-        task_id = str(uuid_utils.uuid7())
-        celery.send_task(
-            UPDATE_LINES.name,
-            task_id=task_id,
-            queue=UPDATE_LINES.queue.value,
-            producer=producer,
-            retry=False,
-            declare=[],
-            headers={PUBLISHED_AT: 1_772_438_400_012, REQUEST_ID: uuid4().hex},
-            ignore_result=True,
-            add_to_parent=False,
-        )
-        message = producer.channel._queue_for(UPDATE_LINES.queue.value).get_nowait()
-    text: str = dumps(message)
-    return text
+    stamp = datetime(2026, 3, 2, 8, 0, 0, 12_000, tzinfo=UTC)
+    hint = Hint(str(uuid_utils.uuid7()), UPDATE_LINES.name, UPDATE_LINES.queue.value, stamp, uuid4().hex)
+    return Messages(celery).write(hint)
 
 
 def typical_entry(task_id: str) -> str:

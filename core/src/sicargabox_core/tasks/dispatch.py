@@ -8,47 +8,39 @@ waits, and nothing here is retried beyond one fresh connection.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable
-from datetime import datetime
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import redis
 import structlog
 from celery import Celery
-from kombu.connection import Connection
-from kombu.exceptions import KombuError
-from kombu.messaging import Producer
 from redis.exceptions import RedisError
 
 from sicargabox_core import observability
+from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks.breaker import Breaker
+from sicargabox_core.tasks.messages import Messages, Publishable
 
 log = structlog.get_logger(__name__)
 
-# What a broker that is away, frozen, full or being promoted was seen to raise through kombu and redis-py.
-BROKER_ERRORS: tuple[type[Exception], ...] = (KombuError, RedisError, OSError)
+# What a Redis that is away, frozen, full or being promoted was seen to raise through redis-py.
+BROKER_ERRORS: tuple[type[Exception], ...] = (RedisError, OSError)
+# Messages sent in one go: 200 kB, far from what a second allows.
+BATCH = 200
+TIMEOUT_SECONDS = 1.0
 
-PUBLISHED_AT = "published_at"
-REQUEST_ID = "request_id"
+
+@dataclass(frozen=True, slots=True)
+class _Action:
+    run: Callable[[], object]
 
 
-class Publishable(Protocol):
-    """What a message is made of; ``store.TaskView`` and ``store.Hint`` are such."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def queue(self) -> str: ...
-    @property
-    def published_at(self) -> datetime | None: ...
-    @property
-    def request_id(self) -> str | None: ...
+# None ends the thread.
+_Jobs = queue.Queue[Publishable | _Action | None]
 
 
 class Publisher:
@@ -62,10 +54,10 @@ class Publisher:
         self._breaker = Breaker("publish", breaker_pause)
         self._lock = threading.Lock()
         self._pid = 0
-        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(capacity)
+        self._queue: _Jobs = queue.Queue(capacity)
         self._thread: threading.Thread | None = None
-        self._connection: Connection | None = None
-        self._producer: Producer | None = None
+        self._messages = Messages(celery)
+        self._redis: redis.Redis | None = None
 
     def start(self) -> None:
         """Starts the thread, in this process; called by the first ``publish`` too."""
@@ -74,7 +66,8 @@ class Publisher:
                 return
             # A forked child inherits neither the thread nor, usably, the parent's connection.
             self._pid = os.getpid()
-            self._connection = self._producer = None
+            self._redis = None
+            self._messages = Messages(self._celery)
             self._queue = queue.Queue(self._capacity)
             self._thread = threading.Thread(target=self._run, args=(self._queue,), name="publisher", daemon=True)
             self._thread.start()
@@ -82,17 +75,17 @@ class Publisher:
     def publish(self, tasks: Iterable[Publishable]) -> None:
         """Asks for a message per task. Returns at once; call it after the commit that stamped ``published_at``."""
         for task in tasks:
-            self._put(functools.partial(self._send, task))
+            self._put(task)
 
     def defer(self, action: Callable[[], object]) -> None:
         """Runs ``action`` (a best-effort write to Redis, bounded in time) in the same thread, or drops it when full."""
-        self._put(action)
+        self._put(_Action(action))
 
-    def _put(self, action: Callable[[], object]) -> None:
+    def _put(self, job: Publishable | _Action) -> None:
         if self._thread is None or self._pid != os.getpid():
             self.start()
         try:
-            self._queue.put_nowait(action)
+            self._queue.put_nowait(job)
         except queue.Full:
             observability.PUBLISHED.labels("dropped").inc()
 
@@ -104,7 +97,7 @@ class Publisher:
     def flush(self, timeout: float = 5.0) -> bool:
         """Waits until everything asked for so far was tried; false when ``timeout`` seconds were not enough."""
         done = threading.Event()
-        self._put(done.set)
+        self._put(_Action(done.set))
         return done.wait(timeout)
 
     def stop(self, timeout: float = 2.0) -> None:
@@ -117,78 +110,80 @@ class Publisher:
         thread.join(timeout)
         self._thread = None
 
-    def _run(self, actions: queue.Queue[Callable[[], object] | None]) -> None:
-        while (action := actions.get()) is not None:
+    def _run(self, jobs: _Jobs) -> None:
+        for job in _batches(jobs, min(BATCH, self._capacity)):
             try:
-                action()
-            except Exception:  # the thread must outlive whatever one action meets
+                if isinstance(job, _Action):
+                    job.run()
+                else:
+                    self._publish(job)
+            except Exception:  # the thread must outlive whatever one job meets
                 log.exception("a background action failed")
         self._disconnect()
 
-    def _send(self, task: Publishable) -> None:
+    def _publish(self, tasks: Sequence[Publishable]) -> None:
+        by_queue: dict[str, list[str]] = {}
+        for task in tasks:
+            by_queue.setdefault(task.queue, []).append(self._messages.write(task))
+        for name, messages in by_queue.items():
+            self._send(name, messages)
+
+    def _send(self, name: str, messages: Sequence[str]) -> None:
         if not self._breaker.allows():
-            observability.PUBLISHED.labels("dropped").inc()
+            observability.PUBLISHED.labels("dropped").inc(len(messages))
             return
-        had_connection = self._producer is not None
-        error = self._try(task)
+        had_connection = self._redis is not None
+        error = self._try(name, messages)
         if error is not None and had_connection:
             # The kept connection may simply be an old one, from before Redis was restarted.
-            error = self._try(task)
+            error = self._try(name, messages)
         if error is None:
             self._breaker.succeeded()
-            observability.PUBLISHED.labels("sent").inc()
+            observability.PUBLISHED.labels("sent").inc(len(messages))
             return
         self._breaker.failed()
-        observability.PUBLISHED.labels("failed").inc()
-        log.warning("Redis took no message; the reconciler will publish it", queue=task.queue, error=str(error))
+        observability.PUBLISHED.labels("failed").inc(len(messages))
+        log.warning(
+            "Redis took no message; the reconciler will publish it",
+            queue=name,
+            messages=len(messages),
+            error=str(error),
+        )
 
-    def _try(self, task: Publishable) -> Exception | None:
+    def _try(self, name: str, messages: Sequence[str]) -> Exception | None:
         try:
-            self._celery.send_task(
-                task.name,
-                task_id=task.id,
-                queue=task.queue,
-                producer=self._connected(),
-                retry=False,
-                declare=[],
-                headers=_headers(task),
-                # Celery would subscribe to the result entry of every task it sends, in each sending process.
-                ignore_result=True,
-                add_to_parent=False,
-            )
+            if self._redis is None:
+                # Not Celery's connection: it is made for workers, and waits for a broker to return.
+                self._redis = connect(self._settings, Db.BROKER, timeout=TIMEOUT_SECONDS)
+            self._redis.lpush(name, *messages)
         except BROKER_ERRORS as error:
             self._disconnect()
             return error
         return None
 
-    def _connected(self) -> Producer:
-        if self._producer is None:
-            # Not the worker's own options: a publisher gives up at once instead of waiting for a broker to return.
-            self._connection = self._celery.connection_for_write(
-                transport_options={
-                    "max_retries": 0,
-                    "interval_start": 0,
-                    "interval_step": 0,
-                    "interval_max": 0,
-                    "socket_timeout": 1,
-                    "socket_connect_timeout": 0.5,
-                }
-            )
-            self._producer = self._celery.amqp.Producer(self._connection, auto_declare=False)
-        return self._producer
-
     def _disconnect(self) -> None:
-        connection, self._connection, self._producer = self._connection, None, None
-        if connection is not None:
+        client, self._redis = self._redis, None
+        if client is not None:
             with contextlib.suppress(*BROKER_ERRORS):
-                connection.collect(socket_timeout=0.5)
+                client.close()
 
 
-def _headers(task: Publishable) -> dict[str, Any]:
-    headers: dict[str, Any] = {}
-    if task.published_at is not None:
-        headers[PUBLISHED_AT] = round(task.published_at.timestamp() * 1000)
-    # For people who look into a queue; the worker itself reads it from the row.
-    if task.request_id:
-        headers[REQUEST_ID] = task.request_id
-    return headers
+def _batches(jobs: _Jobs, most: int) -> Iterator[_Action | list[Publishable]]:
+    """What waits, in its order, up to ``most`` messages together; ends with the thread's None."""
+    tasks: list[Publishable] = []
+    while True:
+        try:
+            job = jobs.get(block=not tasks)
+        except queue.Empty:
+            yield tasks
+            tasks = []
+            continue
+        if tasks and (len(tasks) >= most or job is None or isinstance(job, _Action)):
+            yield tasks
+            tasks = []
+        if job is None:
+            return
+        if isinstance(job, _Action):
+            yield job
+        else:
+            tasks.append(job)

@@ -20,7 +20,7 @@ from sicargabox_core.errors import Unavailable
 from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks.contracts import Queue
-from sicargabox_core.tasks.dispatch import PUBLISHED_AT, REQUEST_ID
+from sicargabox_core.tasks.messages import PUBLISHED_AT, REQUEST_ID
 from sicargabox_core.tasks.presence import workers
 from sicargabox_core.tasks.reconcile import EMPTY, OldestMessage
 from sicargabox_core.tasks.rows import STARTED, WAITING, now, tasks
