@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psycopg2
 import pytest
 from alembic import command
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from sicargabox_core import db
@@ -117,6 +117,24 @@ def test_a_server_without_a_free_connection_is_away_until_one_is_free(small_serv
 
     wait_until(answers, seconds=20, what="a connection is free again")
     database.dispose()
+
+
+def test_a_ping_of_a_frozen_server_says_that_it_is_away(at_postgres: Database) -> None:
+    with at_postgres.read() as session:
+        process = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    frozen = threading.Event()
+
+    @event.listens_for(at_postgres.engine, "before_cursor_execute")
+    def freeze(*_: object) -> None:
+        os.kill(process, signal.SIGSTOP)
+        frozen.set()
+
+    try:
+        with pytest.raises(Unavailable):
+            at_postgres.ping()
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert frozen.is_set()
 
 
 # --- migrations beside the previous release --------------------------------------------------------------------------

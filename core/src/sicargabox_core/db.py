@@ -199,7 +199,7 @@ def patience(seconds: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
-class _Connection(psycopg2.extensions.connection):
+class _Connection(psycopg2.extensions.connection):  # type: ignore[misc]  # psycopg2 ships no types
     """A connection whose every answer is waited for no longer than ``answer_seconds``."""
 
     answer_seconds = float("inf")
@@ -350,7 +350,7 @@ class Database:
     def ping(self) -> None:
         """Raises ``Unavailable`` when the database does not answer."""
         try:
-            with self.engine.connect() as connection:
+            with patience(CONNECT_SECONDS), self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
         except OperationalError as error:
             raise Unavailable("the database does not answer") from error

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from sicargabox_core.db import patience
 from sicargabox_core.errors import InvalidSetting, NotFound
 from sicargabox_core.observability import configure_logging, forget_predecessors, serve_health
 from sicargabox_core.redis_server import Db, connect
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 REVOKED_BY = "celery"
+# A server that is frozen must not keep a worker that was told to go; the leases end by themselves.
+GIVE_BACK_SECONDS = 5.0
 
 
 def install(app: Celery, runtime: WorkerRuntime) -> None:
@@ -160,7 +163,8 @@ def _drain(runtime: WorkerRuntime) -> None:
 
 def _give_back_and_go(runtime: WorkerRuntime) -> None:
     try:
-        released = release_claims(runtime)
+        with patience(GIVE_BACK_SECONDS):
+            released = release_claims(runtime)
         log.warning("the time to drain is over", tasks_given_back=len(released))
         # Their messages go out before this process does; the reconciler sends what does not.
         runtime.publisher.flush(1.0)

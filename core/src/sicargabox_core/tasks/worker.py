@@ -30,7 +30,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sicargabox_core import observability
-from sicargabox_core.db import Database
+from sicargabox_core.db import Database, patience
 from sicargabox_core.errors import TaskFailed, Unavailable
 from sicargabox_core.settings import Settings, load_settings
 from sicargabox_core.tasks import control, store, views
@@ -50,6 +50,7 @@ Handler = Callable[[P, TaskContext], R]
 # Second line behind the pulse, for code that never lets another thread run: the worker's parent kills the child.
 HARD_LIMIT_MARGIN_SECONDS = 15.0
 FINISH_RETRY_SECONDS = 0.25
+FINISH_LEAST_SECONDS = 1.0
 CLAIM_PAUSE_SECONDS = 0.5
 # As long as a restart of PostgreSQL takes; a child that waits longer is better free to be stopped.
 CLAIM_RETRY_SECONDS = 30.0
@@ -244,14 +245,16 @@ def _claim(runtime: WorkerRuntime, task_id: str) -> tuple[float, store.Claim | N
     while True:
         asked_at = time.monotonic()
         try:
-            return asked_at, store.claim(
-                runtime.database,
-                task_id,
-                worker=runtime.worker,
-                lease_seconds=runtime.settings.task_lease_seconds,
-                known=runtime.specs,
-                ended=lambda transition: runtime.after(task_id, transition),
-            )
+            # A claim that is answered after its lease has ended is worth nothing.
+            with patience(runtime.settings.task_lease_seconds):
+                return asked_at, store.claim(
+                    runtime.database,
+                    task_id,
+                    worker=runtime.worker,
+                    lease_seconds=runtime.settings.task_lease_seconds,
+                    known=runtime.specs,
+                    ended=lambda transition: runtime.after(task_id, transition),
+                )
         except DATABASE_AWAY as error:
             if time.monotonic() + CLAIM_PAUSE_SECONDS >= give_up:
                 raise
@@ -347,8 +350,11 @@ def _commit_while_held(
 ) -> tuple[store.Transition, BaseException | None]:
     """Commits the end; tries again while the database is away and the lease is ours, since the work is done."""
     while True:
+        # The row is locked while effects are written, so they may outlast the lease; a mere end may not.
+        left = float("inf") if context.effect_functions else max(FINISH_LEAST_SECONDS, held_until - time.monotonic())
         try:
-            return _commit(runtime, context, claim, result, failure), failure
+            with patience(left):
+                return _commit(runtime, context, claim, result, failure), failure
         except DATABASE_AWAY as error:
             if time.monotonic() + FINISH_RETRY_SECONDS >= held_until:
                 raise
