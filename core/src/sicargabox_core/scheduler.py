@@ -28,7 +28,7 @@ from sicargabox_core.tasks.broker import make_celery
 from sicargabox_core.tasks.contracts import TASKS
 from sicargabox_core.tasks.dispatch import Publisher
 from sicargabox_core.tasks.queues import RedisBroker, queue_figures
-from sicargabox_core.tasks.reconcile import Reconciler
+from sicargabox_core.tasks.reconcile import FLOOR_SECONDS, Reconciler
 from sicargabox_core.tasks.results import ResultEntries
 from sicargabox_core.tasks.store import dead_letters_by_task
 
@@ -86,7 +86,12 @@ class Scheduler:
         self._looked_at = connect(settings, Db.BROKER, replica_ok=True)
         self._last_pass: datetime | None = None
         self._reconciler = Reconciler(
-            self.database, settings, RedisBroker(settings), self._publisher, changed=self._announce
+            self.database,
+            settings,
+            RedisBroker(settings),
+            self._publisher,
+            changed=self._announce,
+            floor_seconds=FLOOR_SECONDS,
         )
         self._stop = threading.Event()
         self.jobs = [

@@ -95,7 +95,8 @@ class World:
         self.settings = Settings()
         self.reconciler = self.another_reconciler()
 
-    def another_reconciler(self) -> Reconciler:
+    def another_reconciler(self, *, floor_seconds: float = 0.0) -> Reconciler:
+        """Without a floor that is kept: worlds put rows into the past, which the clock of a database does not."""
         return Reconciler(
             self.database,
             self.settings,
@@ -103,6 +104,7 @@ class World:
             self.broker,
             changed=self.changed.extend,
             clock=lambda: time.monotonic() + self.passed,
+            floor_seconds=floor_seconds,
         )
 
     # --- what people and workers do ----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from sicargabox_core.db import Base, Json, UtcDateTime, db_now
 
 WAITING = "state IN ('PENDING', 'RETRY')"
 UNFINISHED = "state IN ('PENDING', 'RETRY', 'STARTED')"
+CANCELLING = "cancel_requested_at IS NOT NULL AND finished_at IS NULL"
 BAD = "state IN ('FAILURE', 'REVOKED')"
 FAILED = "state = 'FAILURE' AND parent_id IS NULL"
 
@@ -115,11 +116,20 @@ class TaskRow(Base):
             sqlite_where=text(WAITING),
             postgresql_where=text(WAITING),
         ),
+        # By the lease alone and not by the state: ix_tasks_open would have to be read from end to end for an expired
+        # lease, so it must not be able to answer that search.
         Index(
-            "ix_tasks_lease",
+            "ix_tasks_leased",
             "lease_until",
-            sqlite_where=text("state = 'STARTED'"),
-            postgresql_where=text("state = 'STARTED'"),
+            sqlite_where=text("lease_until IS NOT NULL"),
+            postgresql_where=text("lease_until IS NOT NULL"),
+        ),
+        # Mostly empty: the search for cancels that nobody noticed reads no entry of any other task.
+        Index(
+            "ix_tasks_cancel",
+            "cancel_requested_at",
+            sqlite_where=text(CANCELLING),
+            postgresql_where=text(CANCELLING),
         ),
         Index(
             "ix_tasks_waits_for",

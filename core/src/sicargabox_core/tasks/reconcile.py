@@ -7,6 +7,10 @@ hand the others skip.
 The queue is first in, first out, so its oldest message tells what the broker can still hold: a row stamped clearly
 before that message has lost its own. Workers must acknowledge late and take one message at a time for that.
 
+Its searches begin at the oldest row that was still to be found some seconds ago. An index keeps the entries of rows
+that are done until a vacuum may remove them, and while a foreign transaction holds an old snapshot it may not: reading
+60,000 such entries cost 270 ms of every pass (docs/adr/0009).
+
 It speaks SQL only; the broker is two small protocols. Redis is asked before and told after, never during a
 transaction, and when it is away the rest of the pass is done all the same.
 """
@@ -14,7 +18,7 @@ transaction, and when it is away the rest of the pass is done all the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -22,7 +26,7 @@ from functools import cache, partial
 from typing import Any, Final, Literal, Protocol
 
 import structlog
-from sqlalchemy import Integer, Select, bindparam, select, update
+from sqlalchemy import Integer, Select, bindparam, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -34,7 +38,7 @@ from sicargabox_core.tasks.cancellation import cancel_children
 from sicargabox_core.tasks.contracts import Queue, State
 from sicargabox_core.tasks.endings import Transition
 from sicargabox_core.tasks.lifecycle import end_cancelled, expire_lease
-from sicargabox_core.tasks.rows import STARTED, WAITING, at, now, resend_delay, tasks
+from sicargabox_core.tasks.rows import OPEN, WAITING, at, now, resend_delay, tasks
 from sicargabox_core.tasks.views import HINT, Hint, hints
 
 log = structlog.get_logger(__name__)
@@ -42,6 +46,9 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 # Between the stamp, the commit and the push, a message may be that much younger in the list than its stamp says.
 SLACK_SECONDS = 5.0
+# How long a scheduler keeps the floor of its searches. Finding it reads every dead entry once, each search those of
+# this time only.
+FLOOR_SECONDS = 20.0
 
 
 class _Empty(Enum):
@@ -100,14 +107,21 @@ class Reconciler:
         *,
         changed: Callable[[Sequence[str]], None] = lambda _ids: None,
         clock: Callable[[], float] = time.monotonic,
+        floor_seconds: float = 0.0,
     ) -> None:
-        """``changed`` is told the ids whose state changed here, after the commit, so that copies can follow."""
+        """``changed`` is told the ids whose state changed here, after the commit, so that copies can follow.
+
+        ``floor_seconds``: how long a floor of the searches is kept, 0 for one pass only; what is committed below it is
+        found that much later at most.
+        """
         self._database = database
         self._settings = settings
         self._broker = broker_view
         self._publisher = publisher
         self._changed = changed
         self._clock = clock
+        self._floor_seconds = floor_seconds
+        self._floors: _Floors | None = None
         self._seen = self._leases_count_from = clock()
         self._waited = False
 
@@ -120,7 +134,8 @@ class Reconciler:
         due: list[str] = []
         grace = self._settings.task_cancel_grace_seconds
         with self._database.read() as session:
-            expired = session.scalars(expired_leases()).all()
+            floors = self._kept_floors(session)
+            expired = session.scalars(expired_leases(), {"floor": floors.lease}).all()
             overdue = session.scalars(overdue_cancels(grace)).all()
             parents = session.scalars(cancelled_parents()).all()
         for task_id in expired if self._leases_count() else ():
@@ -129,7 +144,7 @@ class Reconciler:
             due += self._apply(task_id, partial(end_cancelled, grace_seconds=grace), done)
         for task_id in parents:
             due += self._cancel_below(task_id, done)
-        self._publish_due(due, done)
+        self._publish_due(due, done, floors)
         for action in ("expired", "failed", "revoked", "republished"):
             if count := getattr(done, action):
                 observability.RECONCILED.labels(action).inc(count)
@@ -149,6 +164,11 @@ class Reconciler:
         # Once only: passes that are always late, on a machine that is too slow, must not keep dead workers' tasks.
         self._waited = now < self._leases_count_from
         return not self._waited
+
+    def _kept_floors(self, session: Session) -> _Floors:
+        if self._floors is None or self._clock() - self._floors.asked_at >= self._floor_seconds:
+            self._floors = _Floors.ask(session, self._clock())
+        return self._floors
 
     # --- transitions -------------------------------------------------------------------------------------------------
     def _apply(self, task_id: str, change: Callable[[Session, str], Transition], done: Pass) -> tuple[str, ...]:
@@ -180,7 +200,7 @@ class Reconciler:
         return due
 
     # --- messages ----------------------------------------------------------------------------------------------------
-    def _publish_due(self, stamped: list[str], done: Pass) -> None:
+    def _publish_due(self, stamped: list[str], done: Pass, floors: _Floors) -> None:
         if stamped:
             with self._database.read() as session:
                 offered = hints(session, stamped)
@@ -198,7 +218,11 @@ class Reconciler:
         most = 1 if self._publisher.refusing else BATCH
         with self._database.read() as session:
             new = [look for queue in Queue if (look := _Look.never_published(queue, most)).ids(session)]
-            looks = [_Look.lost(queue, stamp, most) for queue, stamp in oldest.items() if stamp is not None]
+            looks = [
+                _Look.lost(queue, stamp, most, floors.published[queue])
+                for queue, stamp in oldest.items()
+                if stamp is not None
+            ]
             lost = [look for look in looks if look.ids(session)]
         done.published += sum(map(self._offer, new))
         done.republished += sum(map(self._offer, lost))
@@ -229,10 +253,14 @@ def _leave(task_id: str, error: DBAPIError) -> None:
 # Cached: an idle scheduler asks all of them twice a second, and building a statement costs more than executing it.
 @cache
 def expired_leases() -> Select[str]:
-    """Rows whose worker stopped answering."""
+    """Rows whose worker stopped answering; the statement takes ``floor``, before which no lease ends.
+
+    What has a lease is running, and waits for no child.
+    """
+    begin = bindparam("floor", type_=tasks.c.lease_until.type)
     return (
         select(tasks.c.id)
-        .where(STARTED, tasks.c.lease_until < now(), tasks.c.children_open.is_(None))
+        .where(tasks.c.lease_until >= begin, tasks.c.lease_until < now())
         .order_by(tasks.c.lease_until)
         .limit(BATCH)
     )
@@ -243,7 +271,7 @@ def overdue_cancels(grace_seconds: float) -> Select[str]:
     """Running rows that were asked to stop and did not within the grace."""
     return (
         select(tasks.c.id)
-        .where(STARTED, tasks.c.children_open.is_(None), tasks.c.cancel_requested_at <= at(-grace_seconds))
+        .where(OPEN, tasks.c.children_open.is_(None), tasks.c.cancel_requested_at <= at(-grace_seconds))
         .limit(BATCH)
     )
 
@@ -257,7 +285,7 @@ def cancelled_parents() -> Select[str]:
     )
     return (
         select(tasks.c.id)
-        .where(STARTED, tasks.c.children_open > 0, tasks.c.cancel_requested_at.is_not(None), below.exists())
+        .where(OPEN, tasks.c.children_open > 0, tasks.c.cancel_requested_at.is_not(None), below.exists())
         .limit(BATCH)
     )
 
@@ -273,11 +301,17 @@ def never_published(queue: Queue, *, lock: bool) -> Select[str]:
 def lost_messages(queue: Queue, *, empty: bool, lock: bool) -> Select[str]:
     """Due rows whose message cannot be in the broker any more, and whose back-off since it was sent is over.
 
-    The statement takes ``most`` and, unless the broker is ``empty``, ``before``: what was stamped earlier is gone.
+    The statement takes ``most``, ``floor``, before which nothing that waits was stamped, and, unless the broker is
+    ``empty``, ``before``: what was stamped earlier is gone.
     """
+    begin = bindparam("floor", type_=tasks.c.published_at.type)
     before = at(-SLACK_SECONDS) if empty else bindparam("before", type_=tasks.c.published_at.type)
     waited = tasks.c.published_at <= db_now(-resend_delay(tasks.c.publish_count))
-    statement = _due(queue).where(tasks.c.published_at < before, waited).order_by(tasks.c.published_at)
+    statement = (
+        _due(queue)
+        .where(tasks.c.published_at >= begin, tasks.c.published_at < before, waited)
+        .order_by(tasks.c.published_at)
+    )
     return statement.with_for_update(skip_locked=True) if lock else statement
 
 
@@ -287,6 +321,42 @@ def _due(queue: Queue) -> Select[str]:
         .where(tasks.c.queue == queue.value, WAITING, tasks.c.waits_for.is_(None), tasks.c.run_at <= now())
         .limit(bindparam("most", type_=Integer()))
     )
+
+
+@cache
+def oldest_rows() -> Select[Any]:
+    """The first lease to end, the oldest stamp of what waits in each queue, and the database's clock."""
+    lease = select(func.min(tasks.c.lease_until)).where(tasks.c.lease_until.is_not(None)).scalar_subquery()
+    stamps = [
+        select(func.min(tasks.c.published_at))
+        .where(tasks.c.queue == queue.value, WAITING, tasks.c.published_at.is_not(None))
+        .scalar_subquery()
+        for queue in Queue
+    ]
+    return select(db_now(), lease, *stamps)
+
+
+@dataclass(frozen=True)
+class _Floors:
+    """Where the searches begin. Below it was nothing to be found when they were asked, and nothing comes to be there:
+
+    a lease ends after it was given, and a stamp is of now. A transaction that stamps a row and commits after the
+    slack puts it below; the next floors see it.
+    """
+
+    lease: datetime
+    published: Mapping[Queue, datetime]
+    asked_at: float
+
+    @classmethod
+    def ask(cls, session: Session, asked_at: float) -> _Floors:
+        moment, lease, *stamps = session.execute(oldest_rows()).one()
+        recent = moment - timedelta(seconds=SLACK_SECONDS)
+        return cls(
+            lease=min(lease or moment, moment),
+            published={queue: min(stamp or recent, recent) for queue, stamp in zip(Queue, stamps, strict=True)},
+            asked_at=asked_at,
+        )
 
 
 @dataclass(frozen=True)
@@ -301,11 +371,11 @@ class _Look:
         return cls(partial(never_published, queue), {"most": most})
 
     @classmethod
-    def lost(cls, queue: Queue, oldest: datetime | Literal[_Empty.EMPTY], most: int) -> _Look:
+    def lost(cls, queue: Queue, oldest: datetime | Literal[_Empty.EMPTY], most: int, floor: datetime) -> _Look:
         if oldest is EMPTY:
-            return cls(partial(lost_messages, queue, empty=True), {"most": most})
+            return cls(partial(lost_messages, queue, empty=True), {"most": most, "floor": floor})
         before = oldest - timedelta(seconds=SLACK_SECONDS)
-        return cls(partial(lost_messages, queue, empty=False), {"most": most, "before": before})
+        return cls(partial(lost_messages, queue, empty=False), {"most": most, "floor": floor, "before": before})
 
     def ids(self, session: Session, *, lock: bool = False) -> Sequence[str]:
         return session.scalars(self.statement(lock=lock), self.parameters).all()

@@ -1,0 +1,138 @@
+"""What tasks leave behind in the database stays small, and costs those that come after them nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from core.tests.task_laws.world import PLAIN, Work, World
+from sqlalchemy import event, text
+
+from sicargabox_core.db import Database
+from sicargabox_core.tasks import store
+from sicargabox_core.tasks.contracts import State
+from sicargabox_core.tasks.reconcile import FLOOR_SECONDS
+
+LIVES = 3000
+# Of any one search; LIVES tasks have left twenty times as many pages behind, and more index entries than that.
+PAGES_MOST = 20
+
+
+@contextmanager
+def writes(database: Database) -> Iterator[list[int]]:
+    """Rows of ``tasks`` written by each statement of the block."""
+    found: list[int] = []
+
+    def listen(_connection: Any, cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.lstrip().startswith(("INSERT INTO tasks", "UPDATE tasks")):
+            found.append(cursor.rowcount)
+
+    event.listen(database.engine, "after_cursor_execute", listen)
+    try:
+        yield found
+    finally:
+        event.remove(database.engine, "after_cursor_execute", listen)
+
+
+def test_a_task_that_meets_no_trouble_is_written_three_times(world: World) -> None:
+    with writes(world.database) as found:
+        claim = world.running()
+        world.pass_once()
+        world.finish(claim, {"lines": 1})
+        world.pass_once()
+    assert len(found) == 3, "accepted, claimed, finished: each further version is a dead row more"
+
+
+def test_a_row_below_the_floor_is_found_when_the_floor_is_asked_again(world: World) -> None:
+    world.reconciler = world.another_reconciler(floor_seconds=FLOOR_SECONDS)
+    lost, expired = world.submitted(), world.running()
+    assert world.pass_once().republished == 0
+    # As if a transaction had committed long after it took the time.
+    world.lose_message(lost, seconds=600)
+    world.expire(expired.id)
+    republished = expired_leases = 0
+    for _ in range(8):  # as a scheduler does; after a long pause it would give the leases time
+        world.passed += FLOOR_SECONDS / 8
+        done = world.pass_once()
+        republished, expired_leases = republished + done.republished, expired_leases + done.expired
+    assert (republished, expired_leases) == (1, 1)
+    assert world.view(expired.id).state is State.RETRY
+
+
+def test_a_floor_hides_nothing_that_comes_after_it(world: World) -> None:
+    world.reconciler = world.another_reconciler(floor_seconds=FLOOR_SECONDS)
+    world.pass_once()
+    claim = store.claim(world.database, world.submitted(), worker="w1", lease_seconds=-0.001, known={PLAIN.name: PLAIN})
+    assert claim is not None
+    assert world.pass_once().expired == 1
+
+
+# --- PostgreSQL keeps dead rows for as long as anybody may look at them ----------------------------------------------
+@pytest.fixture
+def held_world(postgres_url: str) -> Iterator[World]:
+    """Thousands of finished tasks in a database where a foreign transaction has kept an old snapshot all the while."""
+    database, foreign = Database(postgres_url), Database(postgres_url)
+    try:
+        with foreign.engine.connect() as connection:
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            connection.execute(text("SELECT pg_current_xact_id(), count(*) FROM tasks"))
+            world = World(database)
+            with database.write() as session:
+                ids = [store.submit(session, PLAIN, Work(), initiated_by="law").task.id for _ in range(LIVES)]
+            for step in (
+                "state = 'STARTED', attempt = 1, lease_until = clock_timestamp(), started_at = clock_timestamp()",
+                "state = 'SUCCESS', finished_at = clock_timestamp(), lease_until = NULL, result = '{}'",
+            ):
+                with database.write() as session:
+                    session.execute(text(f"UPDATE tasks SET {step} WHERE id = ANY(:ids)"), {"ids": ids})
+            with database.engine.connect() as reader:
+                reader.execute(text("ANALYZE tasks"))
+                reader.commit()
+            yield world
+    finally:
+        database.dispose()
+        foreign.dispose()
+
+
+def pages_read(world: World) -> dict[str, int]:
+    """Pages that each search of a pass touches, by its words."""
+    executed: list[tuple[str, Any]] = []
+
+    def listen(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
+        executed.append((statement, parameters))
+
+    event.listen(world.database.engine, "before_cursor_execute", listen)
+    try:
+        world.pass_once()
+    finally:
+        event.remove(world.database.engine, "before_cursor_execute", listen)
+    found = {}
+    with world.database.engine.connect() as connection:
+        for statement, parameters in executed:
+            explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters)
+            plan = explained.scalar_one()[0]["Plan"]
+            found[f"{statement} {parameters}"] = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return found
+
+
+def test_a_pass_does_not_read_what_finished_tasks_left_while_a_snapshot_is_held(held_world: World) -> None:
+    world = held_world
+    world.reconciler = world.another_reconciler(floor_seconds=3600.0)
+    # The floors are asked for when the tasks are done and older than what a stamp may be late.
+    with world.database.write() as session:
+        session.execute(text("SELECT pg_sleep(6)"))
+    first = pages_read(world)
+    assert max(first.values()) > 10 * PAGES_MOST, "there is something that is not to be read"
+    assert {words: pages for words, pages in pages_read(world).items() if pages > PAGES_MOST} == {}
+
+
+def test_dead_rows_are_vacuumed_long_before_they_are_a_fifth_of_the_history(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    try:
+        with database.read() as session:
+            options = session.scalars(text("SELECT unnest(reloptions) FROM pg_class WHERE relname = 'tasks'")).all()
+    finally:
+        database.dispose()
+    assert "autovacuum_vacuum_scale_factor=0.01" in options
