@@ -101,7 +101,7 @@ def test_a_phone_in_the_dark_can_do_it_all(open_window: OpenWindow) -> None:
 def test_every_staff_page_opens_cleanly(open_window: OpenWindow) -> None:
     staff = open_window()
     staff.sign_in("admin")
-    for key in ("tasks", "keywords", "tariff", "searches", "selections", "users", "tokens", "audit"):
+    for key in ("tasks", "dead-letters", "keywords", "tariff", "searches", "selections", "users", "tokens", "audit"):
         staff.page.goto(f"{staff.site.admin}{key}/list")
         expect(staff.page.get_by_role("heading", level=1)).to_have_count(1)
         staff.look(f"13-{key}")

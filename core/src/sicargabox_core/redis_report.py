@@ -284,9 +284,14 @@ def _faults(
     replicas: tuple[Replica, ...],
     sentinels: tuple[SentinelSeen, ...],
 ) -> list[RedisFault]:
+    of_writes = _of_writes(facts, databases)
+    of_memory = _of_memory(facts, databases)
+    if any(one.code == "memory_full" for one in of_writes):
+        # What is full is nearly full too; once is enough.
+        of_memory = [one for one in of_memory if one.code != "memory_high"]
     return [
-        *_of_writes(facts, databases),
-        *_of_memory(facts, databases),
+        *of_writes,
+        *of_memory,
         *_of_policy(facts["policy"]),
         *_of_persistence(facts),
         *_of_replication(replicas, sentinels),

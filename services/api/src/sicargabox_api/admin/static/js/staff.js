@@ -63,11 +63,10 @@
   const renew = async () => {
     if (document.hidden || renewed.contains(document.activeElement)) return;
     try {
-      const answer = await fetch(window.location.href, { redirect: "manual" });
+      const answer = await fetch(`${window.location.pathname}?part=1`, { redirect: "manual" });
       if (!answer.ok) return;
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const now = page.getElementById(renewed.id);
-      if (now) renewed.replaceChildren(...now.children);
+      const part = new DOMParser().parseFromString(await answer.text(), "text/html");
+      renewed.replaceChildren(...part.body.childNodes);
     } catch {
       // No connection: what is shown stays, and the next round asks again.
     }
