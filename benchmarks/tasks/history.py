@@ -230,7 +230,7 @@ class _Load:
 
 
 class _LongestTransaction:
-    """Looks ten times a second at how long a deleting transaction has been open."""
+    """Looks twenty times a second at how long a deleting transaction has been open."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
