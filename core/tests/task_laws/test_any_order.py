@@ -340,7 +340,7 @@ class Life(RuleBasedStateMachine):
         if not (before.state == State.STARTED and exhausted(before)):
             assert (after.failures, after.state) == (before.failures, before.state)
 
-    @may_happen(1, when=lambda self: self.held, which=ANY)
+    @may_happen(2, when=lambda self: self.held, which=ANY)
     def heartbeat(self, which: int) -> None:
         claim = self.pick_held(which).claim
         holds = self.holds_its_row(claim)
@@ -350,17 +350,13 @@ class Life(RuleBasedStateMachine):
             assert beat.cancel_requested == (self.rows[claim.id].cancel_requested_at is not None)
             assert self.row(claim.id).lease_until > self.clock.now + timedelta(seconds=LEASE - 1)
 
-    @may_happen(2, when=lambda self: self.held, which=ANY, effect=st.booleans())
+    @may_happen(4, when=lambda self: self.held, which=ANY, effect=st.booleans())
     def finish(self, which: int, effect: bool) -> None:
         self.end(self.pick_held(which), {"lines": 1}, None, effect=effect)
 
-    @may_happen(2, when=lambda self: self.held, which=ANY, effect=st.booleans())
-    def finish_what_was_taken_last(self, which: int, effect: bool) -> None:
-        self.end(self.held[-1 - which % min(3, len(self.held))], {"lines": 1}, None, effect=effect)
-
     @may_happen(4, when=lambda self: self.held and len(self.ids) < MOST_ROWS, which=ANY, children=st.integers(1, 3))
     def hand_out(self, which: int, children: int) -> None:
-        self.end(self.held[-1 - which % min(3, len(self.held))], {"lines": 0}, None, children)
+        self.end(self.pick_held(which), {"lines": 0}, None, children)
 
     @may_happen(
         3,
@@ -376,7 +372,20 @@ class Life(RuleBasedStateMachine):
     @may_happen(1, when=lambda self: self.held, which=ANY)
     def reach_the_time_limit(self, which: int) -> None:
         held = self.pick_held(which)
+        if not self.holds_its_row(held.claim):
+            self.nothing_changes()
         _record_time_limit(cast(Any, self.runtime(held.worker)), KNOWN[held.claim.name], held.claim)
+
+    @may_happen(1, when=lambda self: self.held, which=ANY)
+    def give_back(self, which: int) -> None:
+        held = self.pick_held(which)
+        holds = self.holds_its_row(held.claim)
+        with self.database.write() as session:
+            transition = store.release(session, held.claim.id, held.claim.attempt)
+        assert bool(transition) == holds
+        if not holds:
+            self.nothing_changes()
+        self.after(held.claim.id, transition)
 
     @may_happen(1, worker=st.sampled_from(WORKERS))
     def drain(self, worker: str) -> None:
@@ -471,7 +480,7 @@ class Life(RuleBasedStateMachine):
 
     @may_happen(3, when=lambda self: self.held, which=ANY, taken_over=st.booleans())
     def a_worker_freezes_or_dies_of_its_task(self, which: int, taken_over: bool) -> None:
-        claim = self.held[-1 - which % min(3, len(self.held))].claim
+        claim = self.pick_held(which).claim
         if self.holds_its_row(claim):
             self.time_passes(LEASE + 1, 3)
             self.broker.give_back()
@@ -679,7 +688,15 @@ class Life(RuleBasedStateMachine):
         return self.ids[which % len(self.ids)]
 
     def pick_held(self, which: int) -> Held:
-        return self.held[which % len(self.held)]
+        """Any claim, and often one whose row another attempt holds by now, or one that holds its row."""
+        running = {row.id: row.attempt for row in self.look().values() if row.state == State.STARTED}
+        chosen: list[Held] = []
+        if which % 3 == 0:
+            chosen = [one for one in self.held if one.claim.attempt < running.get(one.claim.id, 0)]
+        elif which % 3 == 1:
+            chosen = [one for one in self.held if one.claim.attempt == running.get(one.claim.id)]
+        chosen = chosen or self.held
+        return chosen[which // 3 % len(chosen)]
 
     def nothing_changes(self) -> None:
         self.expected.nothing_changed = True
