@@ -8,7 +8,7 @@ from sicargabox_core.db import Database
 from sicargabox_core.doctor.findings import Finding, fault, ok, unknown, warning
 from sicargabox_core.errors import Unavailable
 from sicargabox_core.laptop.folders import Folders, holder
-from sicargabox_core.redis_report import RedisReport, megabytes, memory_report
+from sicargabox_core.redis_report import RedisReport, megabytes, memory_report, refusal
 from sicargabox_core.redis_server import Db, RedisError, connect, parse_address
 from sicargabox_core.settings import ENV_PREFIX, Settings
 from sicargabox_core.tasks import store
@@ -83,6 +83,8 @@ def processes(settings: Settings, database: Database) -> Iterator[Finding]:
             last_pass, seen = last_pass_of_scheduler(broker), True
         except RedisError:
             last_pass, seen = None, False
+    # Who lives says so by writing a key that expires: nobody can while no write is taken, and the old keys go first.
+    mute = seen and _takes_no_writes(settings)
     for one in figures:
         check = f"queue {one.queue}"
         waits = f"{one.waiting:,} waiting, {one.running:,} running"
@@ -90,6 +92,8 @@ def processes(settings: Settings, database: Database) -> Iterator[Finding]:
             waits += f", {one.without_message:,} without a message"
         if one.workers is None:
             yield unknown(check, f"{waits}; workers cannot be seen without Redis")
+        elif mute and not one.workers:
+            yield unknown(check, f"{waits}; workers cannot be seen while Redis takes no writes")
         elif one.workers:
             yield ok(check, f"{one.workers} workers, {waits}")
         elif one.waiting:
@@ -99,6 +103,8 @@ def processes(settings: Settings, database: Database) -> Iterator[Finding]:
             yield warning(check, "no worker listens; nothing waits", "Start its worker, or `sicargabox run`.")
     if not seen:
         yield unknown("scheduler", "cannot be seen without Redis")
+    elif mute and last_pass is None:
+        yield unknown("scheduler", "cannot be seen while Redis takes no writes")
     elif last_pass is None:
         yield fault(
             "scheduler",
@@ -107,6 +113,14 @@ def processes(settings: Settings, database: Database) -> Iterator[Finding]:
         )
     else:
         yield ok("scheduler", f"last pass at {last_pass:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _takes_no_writes(settings: Settings) -> bool:
+    try:
+        with connect(settings, Db.BROKER) as primary:
+            return refusal(primary) is not None
+    except RedisError:
+        return True
 
 
 def dead_letters(database: Database) -> Iterator[Finding]:
