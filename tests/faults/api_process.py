@@ -6,6 +6,10 @@ The route does what the product's own does: token, role, limit, ``TaskService.su
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Request, Response
@@ -21,6 +25,8 @@ from sicargabox_core.accounts.principal import Principal
 from sicargabox_core.observability import configure_logging
 from sicargabox_core.settings import load_settings
 from sicargabox_core.tasks.contracts import Queue
+from sicargabox_core.tasks.dispatch import Publisher
+from sicargabox_core.tasks.messages import Publishable
 from tests.faults.work import WORK, Work
 
 PATH = f"{main.PREFIX}/faults"
@@ -58,7 +64,21 @@ def app_factory() -> FastAPI:
     return app
 
 
+def die_before_publishing(order: Path) -> None:
+    """Kills this process at the first publish, which follows its commit, while the file ``order`` is there."""
+    publish = Publisher.publish
+
+    def _publish(self: Publisher, tasks: Iterable[Publishable]) -> None:
+        if order.exists():
+            order.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        publish(self, tasks)
+
+    Publisher.publish = _publish  # type: ignore[method-assign]  # replacing it is the point
+
+
 if __name__ == "__main__":
+    die_before_publishing(Path(os.environ["FAULTS_DIE_ORDER"]))
     settings = load_settings()
     configure_logging(settings, "api")
     serve("tests.faults.api_process:app_factory", settings, port=settings.port)

@@ -42,6 +42,8 @@ RESTART_SECONDS = 1.0
 _LOOK_SECONDS = 0.1
 _READY_SECONDS = 90
 CHILDREN = 2
+# Enough for all of it, not for 300 of somebody else beside it.
+MAX_CONNECTIONS = 310
 _DUPLICATES = "sicargabox_task_duplicate_messages_total"
 # Name, Celery application, queues, the queue of the tests' own tasks.
 WORKERS = (
@@ -79,8 +81,10 @@ class Installation:
         self.rate = rate
         self.executions = self.folder / "executions.jsonl"
         self.answers = self.folder / "answers.jsonl"
+        # While this file is there the API dies before its next message.
+        self.die_order = self.folder / "die-before-publishing"
         self.redis = RedisNodes()
-        self.postgres = PostgresCluster(programs, durable=True)
+        self.postgres = PostgresCluster(programs, durable=True, settings={"max_connections": MAX_CONNECTIONS})
         self.programs: dict[str, Program] = {}
         self.breaches: list[str] = []
         self._interrupted: set[int] = set()
@@ -105,7 +109,13 @@ class Installation:
         with self.sql() as cursor:
             cursor.execute(EFFECTS_TABLE)
         python = sys.executable
-        self._start(API, [python, "-m", "tests.faults.api_process"], "api", PORT=str(self.port))
+        self._start(
+            API,
+            [python, "-m", "tests.faults.api_process"],
+            "api",
+            PORT=str(self.port),
+            FAULTS_DIE_ORDER=str(self.die_order),
+        )
         for name in SCHEDULERS:
             self._start(name, [str(Path(python).with_name("sicargabox")), "scheduler"], "scheduler")
         for name, app, queues, queue in WORKERS:
@@ -153,7 +163,8 @@ class Installation:
         environment["PYTHONPATH"] = os.pathsep.join(paths)
         (self.folder / "data").mkdir(exist_ok=True)
         process = self._run(name, command, environment, commands=commands)
-        self.programs[name] = Program(name, command, environment, process, pids=[process.pid])
+        with self._lock:
+            self.programs[name] = Program(name, command, environment, process, pids=[process.pid])
 
     def _run(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], *, commands: bool = False
@@ -265,6 +276,33 @@ class Installation:
                 _signal_group(program.process.pid, number)
             else:
                 program.process.send_signal(number)
+
+    def let_die(self, name: str) -> None:
+        """A program may end now, of something that a fault did; it is started again a second after its end."""
+        with self._lock:
+            self.programs[name].expected = True
+            self.interrupted(self.programs[name].process.pid)
+
+    def start_beside(self, name: str) -> str:
+        """One more worker of the same kind; returns its name once it takes messages."""
+        _, app, queues, queue = next(worker for worker in WORKERS if worker[0] == name)
+        second = f"{name}-beside-{len(self.worker_ports)}"
+        self._start_worker(second, app, queues, queue)
+        wait_until(lambda: self._ready(self.worker_ports[second]), seconds=_READY_SECONDS, what="it is ready")
+        return second
+
+    def end_beside(self, second: str) -> None:
+        """Ends what ``start_beside`` started, as a scale-down does."""
+        self.interrupted(self.pid(second), *self.children(second))
+        with self._lock:
+            process = self.programs.pop(second).process
+        del self.worker_ports[second]
+        process.terminate()
+        try:
+            process.wait(timeout=_READY_SECONDS)
+        finally:
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
 
     def kill_child(self, name: str) -> int:
         """SIGKILL of one child of a worker; returns its process id."""
