@@ -531,9 +531,10 @@ def connections(database: Database) -> Connections | None:
     return Connections(most, present)
 
 
-def insert_if_new(session: Session, table: Table) -> postgresql.Insert | sqlite.Insert:
+def insert_if_new(target: Session | Database, table: Table) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that does nothing when any unique index already holds such a row."""
-    if engine_of(session).dialect.name == "sqlite":
+    engine = target.engine if isinstance(target, Database) else engine_of(target)
+    if engine.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     return postgresql.insert(table).on_conflict_do_nothing()
 

@@ -110,6 +110,9 @@ class World:
     # --- what people and workers do ----------------------------------------------------------------------------------
     def submit(self, spec: TaskSpec[Any, Any] = PLAIN, *, by: str = "user:ana", **more: Any) -> store.Submission:
         payload = more.pop("payload", None) or Work()
+        if more.keys() <= {"request_id", "idempotency_key"}:
+            # As a request is accepted; the rest is the scheduler's and the repeater's, inside their transactions.
+            return store.submit_alone(self.database, spec, payload, initiated_by=by, **more)
         with self.database.write() as session:
             return store.submit(session, spec, payload, initiated_by=by, **more)
 

@@ -79,8 +79,7 @@ def authenticate(database: Database, secret: str) -> Principal | None:
     if not secret.startswith(PREFIX):
         return None
     # One statement of plain columns: this runs before every request of a program.
-    with database.read() as session:
-        token = session.execute(_LIVE_TOKEN, {"token_hash": hash_secret(secret)}).one_or_none()
+    token = database.at_once(_LIVE_TOKEN, {"token_hash": hash_secret(secret)})
     if token is None:
         return None
     if token.stale:

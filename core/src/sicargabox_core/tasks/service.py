@@ -48,15 +48,14 @@ class TaskService:
 
         Raises ``InvalidInput``, ``IdempotencyMismatch``, ``AlreadyRunning``.
         """
-        with self._database.write() as session:
-            submission = store.submit(
-                session,
-                spec,
-                payload,
-                initiated_by=initiated_by,
-                request_id=request_id,
-                idempotency_key=idempotency_key,
-            )
+        submission = store.submit_alone(
+            self._database,
+            spec,
+            payload,
+            initiated_by=initiated_by,
+            request_id=request_id,
+            idempotency_key=idempotency_key,
+        )
         if submission.created:
             count_accepted(submission.task)
         if submission.due == (submission.task.id,):

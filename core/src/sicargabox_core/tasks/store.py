@@ -26,7 +26,7 @@ from sicargabox_core.tasks.lifecycle import (
 from sicargabox_core.tasks.parents import Child
 from sicargabox_core.tasks.repetition import REPEATED_AT_ONCE, Repetitions, Skipped, retry, retry_dead
 from sicargabox_core.tasks.retention import delete_finished
-from sicargabox_core.tasks.submission import Submission, bump_counter, counter, submit
+from sicargabox_core.tasks.submission import Submission, bump_counter, counter, submit, submit_alone
 from sicargabox_core.tasks.views import (
     DEAD_LETTERS_COUNTED,
     Hint,
@@ -82,5 +82,6 @@ __all__ = [
     "retry_later",
     "revoke",
     "submit",
+    "submit_alone",
     "traceback_of",
 ]

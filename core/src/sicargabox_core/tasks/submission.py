@@ -16,11 +16,11 @@ import uuid_utils
 from sqlalchemy import Executable, null, select, update
 from sqlalchemy.orm import Session
 
-from sicargabox_core.db import db_now, engine_of, insert_if_new
+from sicargabox_core.db import Database, db_now, engine_of, insert_if_new
 from sicargabox_core.errors import AlreadyRunning, Conflict, IdempotencyMismatch, InvalidInput
 from sicargabox_core.tasks.contracts import Payload, State, TaskSpec
 from sicargabox_core.tasks.rows import DATA_COUNTER, UNFINISHED, WAITING, counters, has_nul, tasks
-from sicargabox_core.tasks.views import PUBLIC, TaskView, views_of
+from sicargabox_core.tasks.views import PUBLIC, TaskView, view_of, views_of
 
 PAYLOAD_BYTES = 512 * 1024
 # A waiting follow-up keeps its place in the unique index under this name until it takes over its predecessor's key.
@@ -28,7 +28,8 @@ FOLLOW_UP_SUFFIX = "#next"
 # Each round means that the task in our way ended between our INSERT and our SELECT.
 _ROUNDS = 20
 _NOW = db_now()
-_OFFERED_AT_ONCE: dict[str, Executable] = {}
+_OFFERED_NOW: dict[str, Any] = {"published_at": _NOW, "publish_count": 1}
+_OFFERINGS: dict[str, Executable] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,32 @@ def submit(
     """
     values = columns(spec, payload, initiated_by=initiated_by, request_id=request_id)
     values |= {"schedule": schedule, "scheduled_for": scheduled_for, "retried_from": retried_from}
-    if idempotency_key is not None:
-        values["idempotency_key"] = _short(idempotency_key, "Idempotency-Key", 200)
-    if run_at is not None:
-        values["run_at"] = run_at
-    else:
-        values |= {"published_at": _NOW, "publish_count": 1}
+    values |= _idempotency(idempotency_key)
+    values |= _OFFERED_NOW if run_at is None else {"run_at": run_at}
     return accept(session, spec, values, data_version=data_version)
+
+
+def submit_alone(
+    database: Database,
+    spec: TaskSpec[Any, Any],
+    payload: Payload,
+    *,
+    initiated_by: str,
+    request_id: str | None = None,
+    idempotency_key: str | None = None,
+) -> Submission:
+    """``submit`` in a transaction of its own, which one INSERT is unless another row stands in its way.
+
+    It is accepted when this returns. Raises as ``submit`` does.
+    """
+    values = columns(spec, payload, initiated_by=initiated_by, request_id=request_id)
+    values |= _idempotency(idempotency_key) | _OFFERED_NOW
+    row = database.at_once(_offering(database), _without_stamp(values))
+    if row is None:
+        with database.write() as session:
+            return accept(session, spec, values)
+    created = view_of(row)
+    return Submission(created, created=True, due=(created.id,))
 
 
 def accept(
@@ -98,15 +118,26 @@ def accept(
 def insert(session: Session, values: dict[str, Any]) -> TaskView | None:
     """The new row, or None when a unique index holds such a row already."""
     if values.get("published_at") is _NOW:
-        # What every request inserts is built once: putting forty columns together anew costs 0.5 ms of each.
-        kind = engine_of(session).dialect.name
-        if kind not in _OFFERED_AT_ONCE:
-            _OFFERED_AT_ONCE[kind] = insert_if_new(session, tasks).values(published_at=_NOW).returning(*PUBLIC)
-        plain = {name: value for name, value in values.items() if name != "published_at"}
-        row = session.execute(_OFFERED_AT_ONCE[kind], plain).first()
+        row = session.execute(_offering(session), _without_stamp(values)).first()
     else:
         row = session.execute(insert_if_new(session, tasks).values(**values).returning(*PUBLIC)).first()
     return None if row is None else views_of(session, [row])[0]
+
+
+def _offering(target: Session | Database) -> Executable:
+    # What every request inserts is built once: putting forty columns together anew costs 0.5 ms of each.
+    kind = (target.engine if isinstance(target, Database) else engine_of(target)).dialect.name
+    if kind not in _OFFERINGS:
+        _OFFERINGS[kind] = insert_if_new(target, tasks).values(published_at=_NOW).returning(*PUBLIC)
+    return _OFFERINGS[kind]
+
+
+def _without_stamp(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "published_at"}
+
+
+def _idempotency(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"idempotency_key": _short(key, "Idempotency-Key", 200)}
 
 
 def columns(spec: TaskSpec[Any, Any], payload: Payload, *, initiated_by: str, request_id: str | None) -> dict[str, Any]:

@@ -275,6 +275,11 @@ def views_of(session: Session, rows: Sequence[Row[Any]]) -> tuple[TaskView, ...]
     return tuple(_view(row, sums.get(row.id)) for row in rows)
 
 
+def view_of(row: Row[Any]) -> TaskView:
+    """The view of one row of the ``PUBLIC`` columns that is no parent."""
+    return _view(row, None)
+
+
 def _view(row: Row[Any], children: _ChildrenProgress | None) -> TaskView:
     values = dict(row._mapping)
     state = values["state"] = State(values["state"])
