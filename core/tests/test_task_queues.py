@@ -11,7 +11,7 @@ from sicargabox_core.db import Database
 from sicargabox_core.errors import Unavailable
 from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.settings import Settings, load_settings
-from sicargabox_core.tasks import presence, store
+from sicargabox_core.tasks import presence, queues, store
 from sicargabox_core.tasks.broker import make_celery
 from sicargabox_core.tasks.contracts import GENERATE_KEYWORDS_CHUNK, NO_OP, GenerateKeywordsChunk, NoOp
 from sicargabox_core.tasks.dispatch import Publisher
@@ -59,6 +59,20 @@ def test_a_queue_tells_what_waits_what_is_delayed_and_what_runs(database: Databa
     assert (seen.waiting, seen.delayed, seen.running) == (2, 1, 1)
     assert seen.oldest_age_seconds >= 0
     assert figures(database, settings, "learning").waiting == 0
+
+
+def test_many_tasks_are_not_counted_anew_for_everyone_who_looks(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "KEPT_TIMES_ITS_COST", 1_000_000)
+    submit(database)
+    assert figures(database, settings, "celery").waiting == 1
+    submit(database)
+    assert figures(database, settings, "celery").waiting == 2  # few: counted anew
+    monkeypatch.setattr(queues, "MANY", 2)
+    assert figures(database, settings, "celery").waiting == 2
+    submit(database)
+    assert figures(database, settings, "celery").waiting == 2
 
 
 def test_a_parent_that_waits_for_its_children_does_not_run(database: Database, settings: Settings) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from core.tests.task_laws.world import EXCLUSIVE, FOLLOWED, KNOWN, PLAIN, Work, World
-from sqlalchemy import event, insert, text
+from sqlalchemy import event, insert, text, update
 
 from sicargabox_core.db import db_now
-from sicargabox_core.tasks import store
+from sicargabox_core.tasks import reconcile, store
 from sicargabox_core.tasks.contracts import State
 from sicargabox_core.tasks.rows import tasks
 
@@ -179,3 +179,40 @@ def test_dead_letters_are_found_without_reading_the_history(old_world: World) ->
     listing = next(plan for plan in found if "EXISTS" in plan)
     assert "ix_tasks_failed" in listing, listing
     assert "ix_tasks_retried_from" in listing, listing
+
+
+def test_a_pass_looks_at_a_bounded_part_of_a_backlog_in_back_off_and_at_all_of_it_in_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "WINDOW", 50)
+    row = dict(world.row(world.submitted())._mapping)
+    stamped, began = [], world.now() - timedelta(seconds=200)
+    for number in range(220):
+        # Stamped long ago and sent so often that none is due again: 300 s after the last.
+        stamp = began + timedelta(milliseconds=10 * number)
+        stamped.append(row | {"id": f"{number:08d}-2222-0000-0000-000000000000", "published_at": stamp})
+    for one in stamped:
+        one["publish_count"] = 9
+    with world.database.write() as session:
+        session.execute(insert(tasks), stamped)
+        # One in the middle and one at the end were sent once only.
+        for number in (120, 219):
+            session.execute(update(tasks).where(tasks.c.id == stamped[number]["id"]).values(publish_count=1))
+    # Each pass meets 50 rows; one that went through all would have sent both at once.
+    assert [world.pass_once().republished for _ in range(5)] == [0, 0, 1, 0, 1]
+    world.lose_message(stamped[0]["id"], 400)
+    assert sum(world.pass_once().republished for _ in range(6)) == 1
+
+
+def test_lost_messages_are_sent_again_oldest_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "WINDOW", 8)
+    monkeypatch.setattr(reconcile, "BATCH", 3)
+    ids = [world.submitted() for _ in range(20)]
+    for number, task_id in enumerate(ids):
+        world.lose_message(task_id, 100.0 - number)
+    world.broker.take()
+    sent = []
+    for _ in range(7):
+        world.pass_once()
+        sent += world.broker.take()
+    assert sent == ids

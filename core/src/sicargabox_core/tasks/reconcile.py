@@ -26,7 +26,7 @@ from functools import cache, partial
 from typing import Any, Final, Literal, Protocol
 
 import structlog
-from sqlalchemy import Integer, Select, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -44,6 +44,9 @@ from sicargabox_core.tasks.views import HINT, Hint, hints
 log = structlog.get_logger(__name__)
 
 BATCH = 500
+# Rows with an old stamp that one pass looks at in a queue. 100,000 in back-off, with nothing in the broker, cost every
+# pass 46 ms on PostgreSQL and 130 ms on SQLite; the next pass goes on where this one ended.
+WINDOW = 2000
 # Between the stamp, the commit and the push, a message may be that much younger in the list than its stamp says.
 SLACK_SECONDS = 5.0
 # How long a scheduler keeps the floor of its searches. Finding it reads every dead entry once, each search those of
@@ -124,6 +127,7 @@ class Reconciler:
         self._floors: _Floors | None = None
         self._seen = self._leases_count_from = clock()
         self._waited = False
+        self._looked_until: dict[Queue, datetime | None] = {}
 
     def run_once(self) -> Pass:
         """One pass: work in proportion to the rows that need it, at most 500 of each kind.
@@ -218,14 +222,34 @@ class Reconciler:
         most = 1 if self._publisher.refusing else BATCH
         with self._database.read() as session:
             new = [look for queue in Queue if (look := _Look.never_published(queue, most)).ids(session)]
-            looks = [
-                _Look.lost(queue, stamp, most, floors.published[queue])
+            searches = [
+                self._lost(session, queue, stamp, floors.published[queue], most)
                 for queue, stamp in oldest.items()
                 if stamp is not None
             ]
-            lost = [look for look in looks if look.ids(session)]
+            lost = [search for search in searches if search is not None]
         done.published += sum(map(self._offer, new))
         done.republished += sum(map(self._offer, lost))
+
+    def _lost(
+        self,
+        session: Session,
+        queue: Queue,
+        oldest: datetime | Literal[_Empty.EMPTY],
+        floor: datetime,
+        most: int,
+    ) -> _Look | None:
+        """The search that finds lost messages among the next ``WINDOW`` rows with an old stamp; none finds none."""
+        since = max(floor, self._looked_until.get(queue) or floor)
+        window = _Window(queue, since, None if oldest is EMPTY else oldest - timedelta(seconds=SLACK_SECONDS))
+        until = window.end(session)
+        look = window.look(until, most)
+        found = look.ids(session)
+        # With more to find here the next pass stays, so that the oldest are published first.
+        if len(found) < most:
+            # Of one stamp there may be more than a window; those beyond it wait for the next round.
+            self._looked_until[queue] = until if until != since else until + timedelta(milliseconds=1)
+        return look if found else None
 
     def _offer(self, look: _Look) -> int:
         with self._database.write() as session:
@@ -298,21 +322,34 @@ def never_published(queue: Queue, *, lock: bool) -> Select[str]:
 
 
 @cache
-def lost_messages(queue: Queue, *, empty: bool, lock: bool) -> Select[str]:
+def lost_messages(queue: Queue, *, empty: bool, until: bool, lock: bool) -> Select[str]:
     """Due rows whose message cannot be in the broker any more, and whose back-off since it was sent is over.
 
     The statement takes ``most``, ``floor``, before which nothing that waits was stamped, and, unless the broker is
-    ``empty``, ``before``: what was stamped earlier is gone.
+    ``empty``, ``before``: what was stamped earlier is gone; with ``until`` the last stamp that it looks at.
     """
-    begin = bindparam("floor", type_=tasks.c.published_at.type)
-    before = at(-SLACK_SECONDS) if empty else bindparam("before", type_=tasks.c.published_at.type)
     waited = tasks.c.published_at <= db_now(-resend_delay(tasks.c.publish_count))
-    statement = (
-        _due(queue)
-        .where(tasks.c.published_at >= begin, tasks.c.published_at < before, waited)
-        .order_by(tasks.c.published_at)
-    )
+    statement = _due(queue).where(*_stamped(empty=empty, until=until), waited).order_by(tasks.c.published_at)
     return statement.with_for_update(skip_locked=True) if lock else statement
+
+
+@cache
+def end_of_window(queue: Queue, *, empty: bool) -> Select[datetime]:
+    """The stamp of the last row of a search, none when it meets them all; ``skipped`` are a window but one."""
+    return (
+        select(tasks.c.published_at)
+        .where(tasks.c.queue == queue.value, WAITING, *_stamped(empty=empty, until=False))
+        .order_by(tasks.c.published_at)
+        .offset(bindparam("skipped", type_=Integer()))
+        .limit(1)
+    )
+
+
+def _stamped(*, empty: bool, until: bool) -> list[ColumnElement[bool]]:
+    stamp = tasks.c.published_at
+    before = at(-SLACK_SECONDS) if empty else bindparam("before", type_=stamp.type)
+    last = [stamp <= bindparam("until", type_=stamp.type)] if until else []
+    return [stamp >= bindparam("floor", type_=stamp.type), stamp < before, *last]
 
 
 def _due(queue: Queue) -> Select[str]:
@@ -370,12 +407,26 @@ class _Look:
     def never_published(cls, queue: Queue, most: int) -> _Look:
         return cls(partial(never_published, queue), {"most": most})
 
-    @classmethod
-    def lost(cls, queue: Queue, oldest: datetime | Literal[_Empty.EMPTY], most: int, floor: datetime) -> _Look:
-        if oldest is EMPTY:
-            return cls(partial(lost_messages, queue, empty=True), {"most": most, "floor": floor})
-        before = oldest - timedelta(seconds=SLACK_SECONDS)
-        return cls(partial(lost_messages, queue, empty=False), {"most": most, "floor": floor, "before": before})
-
     def ids(self, session: Session, *, lock: bool = False) -> Sequence[str]:
         return session.scalars(self.statement(lock=lock), self.parameters).all()
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Rows of a queue stamped from ``floor`` to ``before`` its oldest message; none: a moment ago, as it has none."""
+
+    queue: Queue
+    floor: datetime
+    before: datetime | None
+
+    def end(self, session: Session) -> datetime | None:
+        parameters = self._parameters() | {"skipped": WINDOW - 1}
+        return session.scalar(end_of_window(self.queue, empty=self.before is None), parameters)
+
+    def look(self, until: datetime | None, most: int) -> _Look:
+        bounds = {} if until is None else {"until": until}
+        statement = partial(lost_messages, self.queue, empty=self.before is None, until=until is not None)
+        return _Look(statement, {**self._parameters(), **bounds, "most": most})
+
+    def _parameters(self) -> dict[str, Any]:
+        return {"floor": self.floor} | ({} if self.before is None else {"before": self.before})
