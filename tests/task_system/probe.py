@@ -5,6 +5,7 @@ Each run appends a line to the file that PROBE_LOG names, so that a test can cou
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from sicargabox_core.tasks.worker import handles, make_worker_app
 from tests.task_system.probe_specs import ACT, ACT_AI, ACT_LEARNING, ACT_LIMITED, Act, Acted
 
 app = make_worker_app("probe")
+_kept: list[bytearray] = []
 
 
 def _act(payload: Act, ctx: TaskContext) -> Acted:
@@ -57,6 +59,14 @@ def _behave(payload: Act, ctx: TaskContext) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "die_once" if ctx.attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+        case "grow":
+            # Touched, or the kernel would only promise it; as many megabytes as seconds were asked for.
+            _kept.append(bytearray(b"x") * (int(payload.seconds) * 2**20))
+        case "leave":
+            os._exit(0)
+        case "freeze":
+            # Sleeps with the interpreter's lock in hand: no thread of this process runs meanwhile, not even its pulse.
+            ctypes.PyDLL(None).sleep(600)
         case "publish":
             time.sleep(seconds)
             with ctx.locked_attempt():

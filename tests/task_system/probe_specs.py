@@ -27,6 +27,9 @@ class Act(Payload):
         "bad_effect",
         "parent",
         "publish",
+        "grow",
+        "leave",
+        "freeze",
     ] = "return"
     seconds: float = 0.0
     once: bool = False

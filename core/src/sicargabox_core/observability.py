@@ -24,6 +24,7 @@ import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, ThreadingWSGIServer
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.mmap_dict import MmapedDict
 
 from sicargabox_core.errors import InvalidSetting
 from sicargabox_core.settings import ENV_PREFIX
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from sicargabox_core.settings import Settings
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+# No process has this number, so it can stand in the name of the file with the counts of all that ended.
+_OF_THE_DEAD = 0
+_folding = threading.Lock()
 
 # From a 25 ms no-op to a half-hour analysis: the limits of our task kinds.
 TASK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150, 300, 900, 1800)
@@ -202,13 +206,43 @@ def forget_predecessors() -> None:
                 file.unlink(missing_ok=True)
 
 
-def _forget_dead_children(folder: str) -> None:
-    """Drops the live gauges of children that ended, also of those that were killed; their counts stay in the sum."""
-    for file in Path(folder).glob("gauge_live*.db"):
-        try:
-            os.kill(_process_of(file), 0)
-        except ProcessLookupError:
-            file.unlink(missing_ok=True)
+def forget_dead_children() -> None:
+    """Drops the live gauges of children that ended, however they did, and keeps their counts in one file for all.
+
+    A worker renews its children for as long as it lives, and every file is read at every scrape. For the parent alone:
+    it is the one process that writes that file.
+    """
+    if folder := os.environ.get(MULTIPROCESS_DIR):
+        with _folding:
+            _forget_dead_children(Path(folder))
+
+
+def _forget_dead_children(folder: Path) -> None:
+    for file in [*folder.glob("gauge_live*.db"), *folder.glob("counter_*.db"), *folder.glob("histogram_*.db")]:
+        if _lives(_process_of(file)):
+            continue
+        if not file.name.startswith("gauge"):
+            _fold(file, file.with_name(f"{file.stem.partition('_')[0]}_{_OF_THE_DEAD}.db"))
+        file.unlink(missing_ok=True)
+
+
+def _fold(file: Path, into: Path) -> None:
+    total = MmapedDict(str(into))  # type: ignore[no-untyped-call]  # untyped upstream
+    try:
+        for key, value, _timestamp, _place in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]
+            total.write_value(key, total.read_value(key)[0] + value, 0.0)  # type: ignore[no-untyped-call]
+    finally:
+        total.close()  # type: ignore[no-untyped-call]
+
+
+def _lives(process: int) -> bool:
+    if process == _OF_THE_DEAD:
+        return True  # their file, which stays
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _process_of(file: Path) -> int:
@@ -218,10 +252,12 @@ def _process_of(file: Path) -> int:
 def render_metrics() -> bytes:
     """All metrics in Prometheus' text format, summed over the children of a prefork process."""
     if folder := os.environ.get(MULTIPROCESS_DIR):
-        _forget_dead_children(folder)
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped upstream
-        return generate_latest(registry)
+        # Under the lock: a file that another thread folds while it is being read would count twice, or be missed.
+        with _folding:
+            _forget_dead_children(Path(folder))
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped upstream
+            return generate_latest(registry)
     return generate_latest(REGISTRY)
 
 

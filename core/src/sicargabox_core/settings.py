@@ -112,6 +112,15 @@ class Settings(BaseSettings):
     reconcile_interval_seconds: float = Field(0.5, gt=0, description="Pause between two passes of the reconciler.")
     task_cancel_grace_seconds: float = Field(30.0, ge=0, description="Time a running task has to notice a cancel.")
     drain_seconds: float = Field(8.0, gt=0, description="Time a stopping worker gives its running tasks.")
+    worker_max_memory_per_child_kb: int = Field(
+        0,
+        ge=0,
+        description="Resident size at which a worker's child is replaced after its task; 0: what fits the container's "
+        "memory limit, or 512 MB above what the worker holds when it starts.",
+    )
+    worker_max_tasks_per_child: int = Field(
+        10_000, ge=0, description="Tasks after which a worker's child is replaced; 0: however many."
+    )
     result_ttl_seconds: int = Field(7 * 24 * 3600, ge=60, description="Life of Celery's result entries in Redis.")
     task_retention_days: int = Field(90, ge=1, description="Finished tasks older than this are deleted.")
     search_log_retention_days: int = Field(180, ge=1, description="Logged searches older than this are deleted.")

@@ -136,6 +136,8 @@ def make_celery(settings: Settings, name: str) -> Celery:
         # A running task needs SQL, not the broker: at a failover it goes on, and a redelivered message finds nothing
         # to claim. True would kill every running task at every failover and count a failure against it.
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        # A child is replaced between two tasks; its size is bounded too, as control.py sets when a worker starts.
+        worker_max_tasks_per_child=settings.worker_max_tasks_per_child or None,
         worker_send_task_events=True,
         task_send_sent_event=False,
     )

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from billiard.compat import mem_rss
 from celery import Celery, bootsteps, signals
 from celery.worker import state as worker_state
 from celery.worker.control import Panel, ok
@@ -25,9 +26,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sicargabox_core.db import patience
 from sicargabox_core.errors import InvalidSetting, NotFound
-from sicargabox_core.observability import configure_logging, forget_predecessors, serve_health
+from sicargabox_core.observability import configure_logging, forget_dead_children, forget_predecessors, serve_health
 from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.tasks import presence, store
+from sicargabox_core.tasks.renewal import container_memory_bytes, memory_per_child_kb
 from sicargabox_core.tasks.rows import STARTED, tasks
 
 if TYPE_CHECKING:
@@ -38,13 +40,26 @@ log = structlog.get_logger(__name__)
 REVOKED_BY = "celery"
 # A server that is frozen must not keep a worker that was told to go; the leases end by themselves.
 GIVE_BACK_SECONDS = 5.0
+# A scrape cleans up too; this is for workers that nobody scrapes.
+CLEANING_SECONDS = 60.0
 
 
 def install(app: Celery, runtime: WorkerRuntime) -> None:
     """Connects the worker's life to ours. Signals are kept strongly: nobody else holds these functions."""
 
+    def before_all(instance: Any, conf: Any, options: Any, **_: Any) -> None:
+        if instance.app is app:
+            _limit_memory(runtime, conf, options.get("concurrency"))
+
     def before_children(**_: Any) -> None:
         _serve_health(runtime)
+
+    def in_new_child(**_: Any) -> None:
+        # The pulse's watchdog ends a process in which no Python code runs any more, so no handler in Python may answer.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    def in_ending_child(**_: Any) -> None:
+        runtime.close()
 
     def set_up_logging(**_: Any) -> None:
         configure_logging(runtime.settings, runtime.service)
@@ -68,7 +83,10 @@ def install(app: Celery, runtime: WorkerRuntime) -> None:
         later(runtime.announce, [id])
 
     for event, receiver in (
+        (signals.celeryd_init, before_all),
         (signals.worker_init, before_children),
+        (signals.worker_process_init, in_new_child),
+        (signals.worker_process_shutdown, in_ending_child),
         (signals.setup_logging, set_up_logging),
         (signals.worker_shutting_down, drain),
         (signals.task_revoked, revoked),
@@ -77,6 +95,17 @@ def install(app: Celery, runtime: WorkerRuntime) -> None:
         event.connect(receiver, weak=False)
     _install_remote_control(runtime)
     app.steps["consumer"].add(_presence_step(runtime))
+
+
+def _limit_memory(runtime: WorkerRuntime, conf: Any, children: Any) -> None:
+    limit = memory_per_child_kb(
+        runtime.settings.worker_max_memory_per_child_kb,
+        children=int(children or conf.worker_concurrency or os.cpu_count() or 1),
+        held_kb=mem_rss(),
+        container_bytes=container_memory_bytes(),
+    )
+    conf.worker_max_memory_per_child = limit
+    log.info("children are renewed by size", most_kb=limit)
 
 
 def _serve_health(runtime: WorkerRuntime) -> None:
@@ -207,6 +236,7 @@ def _presence_step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
 
         def __init__(self, consumer: Any, **options: Any) -> None:
             self._timer: Any = None
+            self._cleaning: Any = None
             self._redis = connect(runtime.settings, Db.BROKER, timeout=0.5)
             super().__init__(consumer, **options)
 
@@ -218,11 +248,13 @@ def _presence_step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
             )
             self._tell(words)
             self._timer = consumer.timer.call_repeatedly(presence.SECONDS_BETWEEN, self._tell, (words,))
+            self._cleaning = consumer.timer.call_repeatedly(CLEANING_SECONDS, forget_dead_children)
 
         def stop(self, _consumer: Any) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            for timer in (self._timer, self._cleaning):
+                if timer is not None:
+                    timer.cancel()
+            self._timer = self._cleaning = None
 
         def shutdown(self, consumer: Any) -> None:
             self.stop(consumer)

@@ -289,6 +289,7 @@ def expire_lease(session: Session, task_id: str, *, only_exhausted: bool = False
         return revoke(session, task_id, row.attempt)
     message = f"Worker {row.worker} stopped answering in attempt {row.attempt}."
     if row.failures + 1 >= row.max_attempts:
+        message += f" That was failure {row.failures + 1} of {row.max_attempts}; maybe it ended or froze its process."
         return fail(session, task_id, row.attempt, code=LEASE_EXPIRED, message=message)
     wait = 0.0 if row.failures == 0 else retry_delay(row.failures)
     session.execute(

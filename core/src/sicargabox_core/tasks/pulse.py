@@ -73,13 +73,26 @@ class Pulse:
 
     def start(self) -> None:
         """Starts beating."""
+        self._wind_watchdog()
         self._thread.start()
+
+    def _wind_watchdog(self) -> None:
+        """Has the kernel end this process unless this is called again within the lease and the grace of a cancel.
+
+        Code that never lets another thread run (a C library that holds the interpreter's lock) stops this thread too,
+        so nobody else here could: such a child kept its place until the task's hard limit, up to half an hour, and
+        three attempts at one task could hold all children of a worker.
+        """
+        signal.setitimer(
+            signal.ITIMER_REAL, self._settings.task_lease_seconds + self._settings.task_cancel_grace_seconds
+        )
 
     def stop(self) -> None:
         """Stops; nothing is written for this attempt by this thread afterwards."""
         self._stop.set()
         self._context.wake_pulse()
         self._thread.join()
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     @property
     def held_until(self) -> float:
@@ -111,6 +124,7 @@ class Pulse:
                 self._end_process("the task reached its time limit", self._on_time_limit)
             if now >= next_beat:
                 next_beat = now + beat_every
+                self._wind_watchdog()
                 if not self._beat():
                     self._wait_for_the_end_of_a_lost_attempt()
                     return
@@ -161,6 +175,7 @@ class Pulse:
         grace = time.monotonic() + self._settings.task_cancel_grace_seconds
         while not self._stop.is_set():
             now = time.monotonic()
+            self._wind_watchdog()
             if now >= grace:
                 self._end_process("a lost attempt did not stop", lambda: None)
             self._context.wait_for_news(grace - now)
