@@ -155,7 +155,7 @@ def test_the_reconciler_finds_its_rows_by_the_partial_indexes(old_world: World) 
     for look in expired_looks:
         # By time too: a volatile clock would be compared with every running row instead.
         lines = [line for line in look.splitlines() if "lease_until" in line]
-        assert "ix_tasks_leased" in look, look
+        assert "ix_tasks_lease" in look, look
         assert any("Index Cond" in line or "SEARCH tasks" in line for line in lines), look
     messages = [plan for plan in looks if "ix_tasks_publish" in plan]
     assert len(messages) >= 16  # twice for each of the four queues, and the locking ones

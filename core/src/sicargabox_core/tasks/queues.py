@@ -25,7 +25,7 @@ from sicargabox_core.tasks.contracts import Queue
 from sicargabox_core.tasks.messages import PUBLISHED_AT, REQUEST_ID
 from sicargabox_core.tasks.presence import workers
 from sicargabox_core.tasks.reconcile import EMPTY, OldestMessage
-from sicargabox_core.tasks.rows import STARTED, WAITING, now, tasks
+from sicargabox_core.tasks.rows import OPEN, STARTED, WAITING, now, tasks
 
 MESSAGES_MOST = 200
 # From so many unfinished rows on a count is kept for a hundred times as long as it took: whoever looks how often,
@@ -100,7 +100,7 @@ def _count(database: Database) -> _Counted:
                     func.sum(case((running_now, 1), else_=0)).label("running"),
                     func.min(case((waiting_now, tasks.c.run_at), else_=None)).label("oldest"),
                 )
-                .where(WAITING | STARTED)
+                .where(OPEN)
                 .group_by(tasks.c.queue)
             )
         }

@@ -38,7 +38,7 @@ from sicargabox_core.tasks.cancellation import cancel_children
 from sicargabox_core.tasks.contracts import Queue, State
 from sicargabox_core.tasks.endings import Transition
 from sicargabox_core.tasks.lifecycle import end_cancelled, expire_lease
-from sicargabox_core.tasks.rows import OPEN, WAITING, at, now, resend_delay, tasks
+from sicargabox_core.tasks.rows import STARTED, UNFINISHED, WAITING, at, now, resend_delay, tasks
 from sicargabox_core.tasks.views import HINT, Hint, hints
 
 log = structlog.get_logger(__name__)
@@ -277,14 +277,11 @@ def _leave(task_id: str, error: DBAPIError) -> None:
 # Cached: an idle scheduler asks all of them twice a second, and building a statement costs more than executing it.
 @cache
 def expired_leases() -> Select[str]:
-    """Rows whose worker stopped answering; the statement takes ``floor``, before which no lease ends.
-
-    What has a lease is running, and waits for no child.
-    """
+    """Rows whose worker stopped answering; the statement takes ``floor``, before which no lease ends."""
     begin = bindparam("floor", type_=tasks.c.lease_until.type)
     return (
         select(tasks.c.id)
-        .where(tasks.c.lease_until >= begin, tasks.c.lease_until < now())
+        .where(STARTED, tasks.c.lease_until >= begin, tasks.c.lease_until < now())
         .order_by(tasks.c.lease_until)
         .limit(BATCH)
     )
@@ -295,7 +292,7 @@ def overdue_cancels(grace_seconds: float) -> Select[str]:
     """Running rows that were asked to stop and did not within the grace."""
     return (
         select(tasks.c.id)
-        .where(OPEN, tasks.c.children_open.is_(None), tasks.c.cancel_requested_at <= at(-grace_seconds))
+        .where(UNFINISHED, tasks.c.children_open.is_(None), tasks.c.cancel_requested_at <= at(-grace_seconds))
         .limit(BATCH)
     )
 
@@ -309,7 +306,7 @@ def cancelled_parents() -> Select[str]:
     )
     return (
         select(tasks.c.id)
-        .where(OPEN, tasks.c.children_open > 0, tasks.c.cancel_requested_at.is_not(None), below.exists())
+        .where(UNFINISHED, tasks.c.children_open > 0, tasks.c.cancel_requested_at.is_not(None), below.exists())
         .limit(BATCH)
     )
 
@@ -363,7 +360,7 @@ def _due(queue: Queue) -> Select[str]:
 @cache
 def oldest_rows() -> Select[Any]:
     """The first lease to end, the oldest stamp of what waits in each queue, and the database's clock."""
-    lease = select(func.min(tasks.c.lease_until)).where(tasks.c.lease_until.is_not(None)).scalar_subquery()
+    lease = select(func.min(tasks.c.lease_until)).where(STARTED, tasks.c.lease_until.is_not(None)).scalar_subquery()
     stamps = [
         select(func.min(tasks.c.published_at))
         .where(tasks.c.queue == queue.value, WAITING, tasks.c.published_at.is_not(None))

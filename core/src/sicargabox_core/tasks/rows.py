@@ -54,8 +54,7 @@ def in_states(*states: State) -> ColumnElement[bool]:
 WAITING = in_states(State.PENDING, State.RETRY)
 UNFINISHED = in_states(State.PENDING, State.RETRY, State.STARTED)
 ENDED_BADLY = in_states(State.FAILURE, State.REVOKED)
-# UNFINISHED by other words: a search names the condition of the one index it is meant for. Where two would do, a
-# planner that takes an index of dead entries for empty chooses either.
+# UNFINISHED by other words, those of the index for lists. It shall not be able to answer what asks for states.
 OPEN = tasks.c.finished_at.is_(None)
 STARTED = tasks.c.state == literal_column(f"'{State.STARTED}'")
 

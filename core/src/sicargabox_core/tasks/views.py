@@ -32,9 +32,9 @@ from sicargabox_core.tasks.rows import (
     ENDED_BADLY,
     FAILED,
     INTEGER_MAX,
+    OPEN,
     STARTED,
     UNCLAIMED_AFTER,
-    UNFINISHED,
     UNKNOWN_TASK,
     WAITING,
     can_be_an_id,
@@ -334,7 +334,7 @@ def _in_states(wanted: Sequence[str]) -> Any:
     condition = or_(*exactly, with_progress) if PROGRESS in wanted else exactly[0]
     # Said once more, word for word as a partial index has it, so that the few are found without reading the history.
     if not FINAL_STATES.intersection(plain):
-        return and_(UNFINISHED, condition)
+        return and_(OPEN, condition)
     return and_(ENDED_BADLY, condition) if {State.FAILURE, State.REVOKED}.issuperset(wanted) else condition
 
 

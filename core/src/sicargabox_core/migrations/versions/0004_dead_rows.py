@@ -1,4 +1,4 @@
-"""Leases and cancels are found by indexes of their own, and dead versions of tasks are vacuumed sooner and faster"""
+"""Each search of the reconciler has one index that can answer it; dead versions of tasks are vacuumed sooner"""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from sicargabox_core.migrations.online import create_index, drop_index
 revision = "0004"
 down_revision = "0003"
 
-_CANCELLING = "cancel_requested_at IS NOT NULL AND finished_at IS NULL"
+_UNFINISHED = "state IN ('PENDING', 'RETRY', 'STARTED')"
+_OPEN = "finished_at IS NULL"
+_CANCELLING = f"cancel_requested_at IS NOT NULL AND {_UNFINISHED}"
 
 # A task is three versions of its row and leaves two of them dead. The default waits for a fifth of the table: with ten
 # million rows of history for a million tasks, whose dead entries lie in the small indexes of what is not done.
@@ -26,9 +28,8 @@ _STORAGE = {
 
 def upgrade() -> None:
     create_index("ix_tasks_cancel", "tasks", ["cancel_requested_at"], _CANCELLING)
-    # Serves the previous release's statements as well.
-    create_index("ix_tasks_leased", "tasks", ["lease_until"], "lease_until IS NOT NULL")
-    drop_index("ix_tasks_lease", "tasks")
+    create_index("ix_tasks_not_final", "tasks", ["created_at", "id"], _OPEN)
+    drop_index("ix_tasks_open", "tasks")
     if op.get_bind().dialect.name == "postgresql":
         options = ", ".join(f"{name} = {value}" for name, value in _STORAGE.items())
         op.execute(f"ALTER TABLE tasks SET ({options})")
@@ -37,6 +38,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         op.execute(f"ALTER TABLE tasks RESET ({', '.join(_STORAGE)})")
-    create_index("ix_tasks_lease", "tasks", ["lease_until"], "state = 'STARTED'")
-    drop_index("ix_tasks_leased", "tasks")
+    create_index("ix_tasks_open", "tasks", ["created_at", "id"], _UNFINISHED)
+    drop_index("ix_tasks_not_final", "tasks")
     drop_index("ix_tasks_cancel", "tasks")
