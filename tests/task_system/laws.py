@@ -51,6 +51,25 @@ class TaskLaws:
         assert len(system.runs(task_id)) == 1
         assert system.effects("plain") == 1
 
+    def test_flower_hears_how_a_task_ended_also_when_its_worker_stops_right_after(self, system: TaskSystem) -> None:
+        with system.celery.connection_for_read() as connection:
+            heard: list[tuple[str, str]] = []
+            receiver = system.celery.events.Receiver(
+                connection, handlers={"*": lambda event: heard.append((event["type"], event.get("uuid", "")))}
+            )
+            consumer = receiver.itercapture(limit=None, timeout=DEADLINE, wakeup=False)
+            next(consumer)
+            worker = system.start_worker(Queue.LEARNING)
+            task_id = system.submit(ACT_LEARNING, note="heard")
+            system.wait_final(task_id)
+            worker.signal(signal.SIGTERM)
+            give_up = time.monotonic() + DEADLINE
+            for _ in consumer:
+                if ("task-succeeded", task_id) in heard or time.monotonic() > give_up:
+                    break
+            assert [kind for kind, of in heard if of == task_id] == ["task-received", "task-started", "task-succeeded"]
+            worker.wait()
+
     def test_doubled_messages_run_once(self, system: TaskSystem) -> None:
         task_id = system.submit(ACT, how="sleep", seconds=0.5, note="doubled")
         for _ in range(20):

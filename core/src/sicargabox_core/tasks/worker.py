@@ -159,6 +159,7 @@ def make_worker_app(service: str, *, tasks: Sequence[str] = ()) -> Celery:
     settings = load_settings()
     app = make_celery(settings, service)
     app.conf.include = list(tasks)
+    app.conf.worker_consumer = "sicargabox_core.tasks.consumer:Consumer"
     runtime = WorkerRuntime(settings, app, service)
     _RUNTIMES[app] = runtime
     control.install(app, runtime)
