@@ -23,9 +23,9 @@ from uuid import UUID
 import pytest
 from core.tests.task_laws.modelled import QUEUES, Clock, InterruptedDatabase, ListBroker, Message
 from core.tests.task_laws.world import EXCLUSIVE, FOLLOWED, KNOWN, ONCE, PLAIN, Work
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, note, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import Column, Integer, MetaData, Row, String, Table, delete, insert, select, text
 
 from sicargabox_core.db import Database
@@ -58,9 +58,16 @@ effects = Table("model_effects", MetaData(), Column("task_id", String(36)), Colu
 schedules = cast(Table, ScheduleRow.__table__)
 SCHEDULES = (Daily("law.daily", PLAIN, Work(), 6, 30), Daily("law.nightly", EXCLUSIVE, Work(), 2, 0))
 
-SPECS = [PLAIN, PLAIN, ONCE, EXCLUSIVE, FOLLOWED, FOLLOWED]
+SPECS = [PLAIN, PLAIN, PLAIN, ONCE, EXCLUSIVE, FOLLOWED, FOLLOWED]
+Choice = Callable[[random.Random], Any]
+
+
+def one_of(things: Sequence[Any]) -> Choice:
+    return lambda chance: chance.choice(things)
+
+
+ANY: Choice = one_of(range(10**6))
 WORKERS = ["w1", "w2", "w3"]
-ANY = st.integers(0, 10**6)
 DAY = 24 * 3600.0
 LEASE = 10.0
 RETENTION_DAYS = 2
@@ -129,11 +136,11 @@ class Expected:
 
 @dataclass(frozen=True)
 class Action:
-    """A step of the model: how often it is taken, when it can be, and what is drawn for it."""
+    """A step of the model: how often it is taken, when it can be, and how its details are chosen."""
 
     weight: int
     when: Callable[[Any], object]
-    strategies: dict[str, st.SearchStrategy[Any]]
+    choices: dict[str, Choice]
 
 
 ACTIONS: dict[str, Action] = {}
@@ -141,12 +148,10 @@ Step = TypeVar("Step", bound=Callable[..., None])
 
 
 def may_happen(
-    weight: int, *, when: Callable[[Any], object] = lambda _life: True, **strategies: st.SearchStrategy[Any]
+    weight: int, *, when: Callable[[Any], object] = lambda _life: True, **choices: Choice
 ) -> Callable[[Step], Step]:
-    """Weighed by ourselves: with rules of its own choice, an example of Hypothesis had two tasks and one claim."""
-
     def register(step: Step) -> Step:
-        ACTIONS[step.__name__] = Action(weight, when, strategies)
+        ACTIONS[step.__name__] = Action(weight, when, choices)
         return step
 
     return register
@@ -191,13 +196,13 @@ class Life(RuleBasedStateMachine):
 
     # --- people ------------------------------------------------------------------------------------------------------
     @may_happen(
-        5,
+        8,
         when=lambda self: len(self.ids) < MOST_ROWS,
-        spec=st.sampled_from(SPECS),
-        size=st.sampled_from([1, 1, 2]),
-        key=st.sampled_from([None, None, "a"]),
-        wait=st.sampled_from([None, None, None, 20.0]),
-        data_changed=st.booleans(),
+        spec=one_of(SPECS),
+        size=one_of([1, 1, 2]),
+        key=one_of([None, None, "a"]),
+        wait=one_of([None, None, None, 20.0]),
+        data_changed=one_of([False, True]),
     )
     def submit(
         self, spec: TaskSpec[Any, Any], size: int, key: str | None, wait: float | None, data_changed: bool
@@ -316,18 +321,18 @@ class Life(RuleBasedStateMachine):
                 self.claim(message.id, worker, message)
                 return
 
-    @may_happen(6, first=ANY, worker=st.sampled_from(WORKERS))
+    @may_happen(6, first=ANY, worker=one_of(WORKERS))
     def take_messages(self, first: int, worker: str) -> None:
         for number in range(1 + first % 3):
             self.take_a_message(first + number, worker)
 
-    @may_happen(2, first=ANY, worker=st.sampled_from(WORKERS))
+    @may_happen(2, first=ANY, worker=one_of(WORKERS))
     def take_messages_and_end_the_last(self, first: int, worker: str) -> None:
         self.take_messages(first, worker)
         if self.held:
             self.end(self.held[-1], {"lines": 1}, None)
 
-    @may_happen(2, when=lambda self: self.ids, which=ANY, worker=st.sampled_from(WORKERS))
+    @may_happen(2, when=lambda self: self.ids, which=ANY, worker=one_of(WORKERS))
     def take_a_message_from_nowhere(self, which: int, worker: str) -> None:
         self.claim(self.pick(which), worker, None)
 
@@ -350,11 +355,11 @@ class Life(RuleBasedStateMachine):
             assert beat.cancel_requested == (self.rows[claim.id].cancel_requested_at is not None)
             assert self.row(claim.id).lease_until > self.clock.now + timedelta(seconds=LEASE - 1)
 
-    @may_happen(4, when=lambda self: self.held, which=ANY, effect=st.booleans())
+    @may_happen(4, when=lambda self: self.held, which=ANY, effect=one_of([False, True]))
     def finish(self, which: int, effect: bool) -> None:
         self.end(self.pick_held(which), {"lines": 1}, None, effect=effect)
 
-    @may_happen(4, when=lambda self: self.held and len(self.ids) < MOST_ROWS, which=ANY, children=st.integers(1, 3))
+    @may_happen(4, when=lambda self: self.held and len(self.ids) < MOST_ROWS, which=ANY, children=one_of(range(1, 4)))
     def hand_out(self, which: int, children: int) -> None:
         self.end(self.pick_held(which), {"lines": 0}, None, children)
 
@@ -362,7 +367,7 @@ class Life(RuleBasedStateMachine):
         3,
         when=lambda self: self.held,
         which=ANY,
-        failure=st.sampled_from(
+        failure=one_of(
             [TaskFailed("no"), Unavailable("away"), TooManyRequests("slow", retry_after=8), TaskCancelled()]
         ),
     )
@@ -387,8 +392,9 @@ class Life(RuleBasedStateMachine):
             self.nothing_changes()
         self.after(held.claim.id, transition)
 
-    @may_happen(1, worker=st.sampled_from(WORKERS))
-    def drain(self, worker: str) -> None:
+    @may_happen(2, when=lambda self: self.held, which=ANY)
+    def drain(self, which: int) -> None:
+        worker = self.pick_held(which).worker
         mine = {
             row.id: row
             for row in self.rows.values()
@@ -405,11 +411,12 @@ class Life(RuleBasedStateMachine):
 
     # --- what befalls them -------------------------------------------------------------------------------------------
     @may_happen(
-        5,
-        which=st.integers(0, 1),
-        others=st.lists(
-            st.tuples(st.sampled_from(["take", "claim", "finish", "beat", "cancel", "pass", "drain"]), ANY), max_size=3
-        ),
+        3,
+        which=one_of(range(2)),
+        others=lambda chance: [
+            (chance.choice(["take", "claim", "finish", "beat", "cancel", "pass", "drain"]), ANY(chance))
+            for _ in range(chance.choice([0, 0, 0, 1, 2, 3]))
+        ],
     )
     def reconcile(self, which: int, others: list[tuple[str, int]]) -> None:
         for what, number in others:
@@ -445,9 +452,7 @@ class Life(RuleBasedStateMachine):
                 if row.state == State.STARTED and row.lease_until is not None and row.lease_until < started:
                     assert after[row.id].state != State.STARTED, "a lease that has ended is noticed in the next pass"
 
-    @may_happen(
-        2, seconds=st.sampled_from([0.4, 3.0, 6.0, 11.0, 11.0, 31.0, LONGEST_PAUSE, DAY / 2, 2 * DAY]), late=ANY
-    )
+    @may_happen(2, seconds=one_of([0.4, 3.0, 6.0, 11.0, 11.0, 31.0, LONGEST_PAUSE, DAY / 2, 2 * DAY]), late=ANY)
     def time_passes(self, seconds: float, late: int) -> None:
         self.clock.pass_by(seconds)
         for number in range(2):
@@ -455,14 +460,14 @@ class Life(RuleBasedStateMachine):
                 self.process_time[number] += seconds
                 self.late[number] = True
 
-    @may_happen(2, mood=st.sampled_from(["well"] * 5 + ["away", "full", "leaky", "slow", "doubling"]))
+    @may_happen(2, mood=one_of(["well"] * 5 + ["away", "full", "leaky", "slow", "doubling"]))
     def redis_changes(self, mood: str) -> None:
         self.broker.mood = mood
 
     @may_happen(
         2,
-        what=st.sampled_from(["wiped", "one wiped", "given back", "doubled", "foreign", "let go"]),
-        queue=st.sampled_from(QUEUES),
+        what=one_of(["wiped", "one wiped", "given back", "doubled", "foreign", "let go"]),
+        queue=one_of(QUEUES),
     )
     def messages_are(self, what: str, queue: str) -> None:
         if what == "wiped":
@@ -478,7 +483,7 @@ class Life(RuleBasedStateMachine):
         else:
             self.broker.let_go()
 
-    @may_happen(3, when=lambda self: self.held, which=ANY, taken_over=st.booleans())
+    @may_happen(3, when=lambda self: self.held, which=ANY, taken_over=one_of([False, True]))
     def a_worker_freezes_or_dies_of_its_task(self, which: int, taken_over: bool) -> None:
         claim = self.pick_held(which).claim
         if self.holds_its_row(claim):
@@ -532,11 +537,30 @@ class Life(RuleBasedStateMachine):
     def a_result_entry_is_written_late_or_twice(self, which: int) -> None:
         self.write_entry(self.views[which % len(self.views)])
 
-    @rule(data=st.data())
-    def something_happens(self, data: st.DataObject) -> None:
-        possible = [name for name, action in ACTIONS.items() if action.when(self) for _ in range(action.weight)]
-        name = data.draw(st.sampled_from(possible))
-        getattr(self, name)(**{what: data.draw(one, what) for what, one in ACTIONS[name].strategies.items()})
+    @initialize(salt=st.integers(0, 2**60))
+    def begin(self, salt: int) -> None:
+        self.salt = salt
+        chance = random.Random(salt)
+        for _ in range(chance.randrange(2, 7)):
+            self.do("submit", chance)
+            self.the_laws_hold()
+
+    @rule(step=st.integers(0, 2**16 - 1))
+    def something_happens(self, step: int) -> None:
+        """Hypothesis chooses a number and leaves steps out until only those are left that a failure needs.
+
+        What the number means, a generator of its own decides: Hypothesis likes small and repeated values, with which
+        an example had a few tasks and one claim, and half of the broken stores passed.
+        """
+        chance = random.Random(f"{self.salt} {step}")
+        possible = [name for name, action in ACTIONS.items() if action.when(self)]
+        (name,) = chance.choices(possible, [ACTIONS[one].weight for one in possible])
+        self.do(name, chance)
+
+    def do(self, name: str, chance: random.Random) -> None:
+        details = {what: choose(chance) for what, choose in ACTIONS[name].choices.items()}
+        note(f"{name} {details}")
+        getattr(self, name)(**details)
 
     # --- what must hold ----------------------------------------------------------------------------------------------
     @invariant()
@@ -691,12 +715,12 @@ class Life(RuleBasedStateMachine):
         """Any claim, and often one whose row another attempt holds by now, or one that holds its row."""
         running = {row.id: row.attempt for row in self.look().values() if row.state == State.STARTED}
         chosen: list[Held] = []
-        if which % 3 == 0:
+        if which % 4 == 0:
             chosen = [one for one in self.held if one.claim.attempt < running.get(one.claim.id, 0)]
-        elif which % 3 == 1:
+        elif which % 4 < 3:
             chosen = [one for one in self.held if one.claim.attempt == running.get(one.claim.id)]
         chosen = chosen or self.held
-        return chosen[which // 3 % len(chosen)]
+        return chosen[which // 4 % len(chosen)]
 
     def nothing_changes(self) -> None:
         self.expected.nothing_changed = True
@@ -891,7 +915,7 @@ def test_the_laws_hold_in_any_order(arena: Arena, kind: str, capsys: pytest.Capt
             seed(first_seed + number)(LifeHere),
             settings=settings(
                 max_examples=min(CHUNK, (wanted or 300) - done),
-                stateful_step_count=50,
+                stateful_step_count=60,
                 database=None,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
