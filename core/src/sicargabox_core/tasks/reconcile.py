@@ -9,7 +9,7 @@ before that message has lost its own. Workers must acknowledge late and take one
 
 Its searches begin at the oldest row that was still to be found some seconds ago. An index keeps the entries of rows
 that are done until a vacuum may remove them, and while a foreign transaction holds an old snapshot it may not: reading
-60,000 such entries cost 270 ms of every pass (docs/adr/0009).
+60,000 such entries cost 55 ms of every pass, on a quiet machine (docs/adr/0009).
 
 It speaks SQL only; the broker is two small protocols. Redis is asked before and told after, never during a
 transaction, and when it is away the rest of the pass is done all the same.
