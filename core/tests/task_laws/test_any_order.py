@@ -199,7 +199,7 @@ class Life(RuleBasedStateMachine):
         8,
         when=lambda self: len(self.ids) < MOST_ROWS,
         spec=one_of(SPECS),
-        size=one_of([1, 1, 2]),
+        size=one_of([1] * 5 + [2]),
         key=one_of([None, None, "a"]),
         wait=one_of([None, None, None, 20.0]),
         data_changed=one_of([False, True]),
