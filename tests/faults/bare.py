@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from celery import Celery
@@ -18,6 +19,7 @@ from tests.faults import ledger
 # A queue that the shipped users may use.
 QUEUE = Queue.LEARNING.value
 TASK = "faults.bare"
+TASK_SECONDS = 0.05
 
 
 def make_bare(settings: Settings) -> Celery:
@@ -25,6 +27,7 @@ def make_bare(settings: Settings) -> Celery:
     app = make_celery(settings, "bare")
 
     def execute(number: int) -> None:
+        time.sleep(TASK_SECONDS)
         ledger.append(Path(os.environ["FAULTS_EXECUTIONS"]), {"number": number})
 
     app.task(execute, name=TASK, acks_late=True)

@@ -9,6 +9,7 @@ import time
 import psycopg2
 
 from tests.faults.faults import Fault, fault
+from tests.faults.installation import WORKERS
 from tests.faults.scene import Scene
 
 # Of every connection of ours; the tests' own have another name.
@@ -59,6 +60,7 @@ class ConnectionsTaken(_Postgres):
 
     name = "connections-taken"
     title = "300 idle connections held against PostgreSQL for 15 s"
+    interrupts = True
     hold_seconds = 15.0
     own_clock = "counted from when there are connections again"
     most = 300
@@ -68,6 +70,9 @@ class ConnectionsTaken(_Postgres):
         self.refused = False
 
     def inject(self, scene: Scene) -> None:
+        # Who gets no connection for longer than its lease is to the others as good as dead.
+        for name, *_ in WORKERS:
+            scene.installation.interrupted(*scene.installation.children(name))
         with scene.installation.sql() as cursor:
             self._take(scene)
             # Kept connections would hide it; each place they leave is taken before they are back, or soon after.

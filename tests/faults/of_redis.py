@@ -78,6 +78,8 @@ class FailoverUnprepared(_Redis):
     primary = 0
 
     def inject(self, scene: Scene) -> None:
+        # As the control: with an empty queue nothing could be lost.
+        scene.pile_up()
         redis = scene.installation.redis
         self.primary = redis.primary
         with redis.sentinel(redis.sentinel_ports[0]) as sentinel:
