@@ -211,8 +211,8 @@ class Life(RuleBasedStateMachine):
             with self.database.write() as session:
                 self.data_version = store.bump_counter(session)
         same_key = self.keys.get((spec.name, key or ""))
-        exclusive = None if spec.exclusive is None else spec.exclusive(Work())
-        in_the_way = next((row for row in self.unfinished() if row.exclusive_key == exclusive is not None), None)
+        alone = [row for row in self.unfinished() if row.name == spec.name and row.waits_for is None]
+        in_the_way = alone[0] if spec.exclusive is not None and alone else None
         try:
             with self.database.write() as session:
                 accepted = store.submit(
@@ -570,8 +570,9 @@ class Life(RuleBasedStateMachine):
         assert set(self.ids) == set(rows), "an accepted task is there until retention, and nothing else is"
         assert not expected.nothing_changed or rows == before, "what was refused has changed nothing"
         sent = {(hint.id, hint.published_at) for hint in self.broker.asked_for}
-        unfinished_keys = Counter(row.exclusive_key for row in rows.values() if row.state not in FINAL_STATES)
-        assert all(number == 1 for key, number in unfinished_keys.items() if key is not None)
+        alone = Counter(row.name for row in rows.values() if row.state not in FINAL_STATES and row.waits_for is None)
+        for spec in (EXCLUSIVE, FOLLOWED):
+            assert alone[spec.name] <= 1, "an exclusive key has one task at a time"
         below: dict[str, list[Row[Any]]] = {}
         for row in rows.values():
             if row.parent_id is not None:
