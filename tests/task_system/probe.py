@@ -87,7 +87,14 @@ def _count(session: Session, note: str, *, broken: bool) -> None:
 
 
 def _log(ctx: TaskContext, what: str, payload: Act) -> None:
-    line = {"what": what, "id": ctx.task_id, "attempt": ctx.attempt, "pid": os.getpid(), "note": payload.note}
+    line = {
+        "what": what,
+        "id": ctx.task_id,
+        "attempt": ctx.attempt,
+        "pid": os.getpid(),
+        "note": payload.note,
+        "clock": time.time(),
+    }
     with Path(os.environ["PROBE_LOG"]).open("a") as log:
         log.write(json.dumps(line) + "\n")
 

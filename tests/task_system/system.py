@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import text
@@ -49,14 +50,27 @@ PROBE = "tests.task_system.probe"
 class Worker:
     """One worker process with its children, in a process group of its own."""
 
-    def __init__(self, system: TaskSystem, queues: tuple[Queue, ...], concurrency: int, name: str, app: str) -> None:
+    def __init__(
+        self,
+        system: TaskSystem,
+        queues: tuple[Queue, ...],
+        concurrency: int,
+        name: str,
+        app: str,
+        environment: Mapping[str, str],
+    ) -> None:
         self._log = system.folder / f"{name}.log"
         command = [sys.executable, "-m", "celery", "-A", app, "worker"]
         command += ["-Q", ",".join(queue.value for queue in queues), "-c", str(concurrency), "-n", f"{name}@%h"]
         command += ["--without-gossip", "--without-mingle"]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=REPOSITORY, env=system.environment, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=REPOSITORY,
+                env={**system.environment, **environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def signal(self, number: int) -> None:
@@ -104,7 +118,7 @@ class TaskSystem:
             "SICARGABOX_DATA_DIR": str(folder),
             "SICARGABOX_LOG_FORMAT": "console",
             "PROBE_LOG": str(self._probe_log),
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")])),
             # Tests may run as root in a container; Celery warns at length.
             "PYTHONWARNINGS": "ignore",
             **{f"SICARGABOX_{name.upper()}": str(value) for name, value in SHORT.items()},
@@ -116,6 +130,7 @@ class TaskSystem:
         self.service = TaskService(self.database, self.publisher, ResultEntries(self.settings))
         self._workers: list[Worker] = []
         self._schedulers: list[tuple[Scheduler, threading.Thread]] = []
+        self._scheduler_processes: list[subprocess.Popen[bytes]] = []
 
     @property
     def valkey(self) -> ValkeyServer:
@@ -124,10 +139,20 @@ class TaskSystem:
         return self.redis
 
     # --- processes ---------------------------------------------------------------------------------------------------
-    def start_worker(self, *queues: Queue, concurrency: int = 1, ready: bool = True, app: str = PROBE) -> Worker:
-        """A worker of ``queues``; returns when it takes messages. ``app``: the module of another Celery application."""
-        before = self.present()
-        worker = Worker(self, queues, concurrency, f"probe{len(self._workers)}", app)
+    def start_worker(
+        self,
+        *queues: Queue,
+        concurrency: int = 1,
+        ready: bool = True,
+        app: str = PROBE,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Worker:
+        """A worker of ``queues``; returns when it takes messages. ``app``: the module of another Celery application.
+
+        ``environment``: variables of this worker alone.
+        """
+        before = self.present() if ready else set()
+        worker = Worker(self, queues, concurrency, f"probe{len(self._workers)}", app, environment)
         self._workers.append(worker)
         if ready:
             wait_until(
@@ -151,6 +176,19 @@ class TaskSystem:
         self._schedulers.append((scheduler, thread))
         return scheduler
 
+    def start_scheduler_process(self, environment: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
+        """A scheduler as its own process; ``environment``: variables of it alone."""
+        with (self.folder / f"scheduler{len(self._scheduler_processes)}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", "from sicargabox_core.cli import main; main()", "scheduler"],
+                cwd=REPOSITORY,
+                env={**self.environment, **environment},
+                stdout=log,
+                stderr=log,
+            )
+        self._scheduler_processes.append(process)
+        return process
+
     @contextlib.contextmanager
     def worker(self, *queues: Queue, concurrency: int = 1) -> Iterator[Worker]:
         """A worker for the time of a block."""
@@ -166,6 +204,9 @@ class TaskSystem:
         for worker in self._workers:
             if worker.process.poll() is None:
                 worker.kill()
+        for process in self._scheduler_processes:
+            process.kill()
+            process.wait()
         for scheduler, thread in self._schedulers:
             scheduler.stop()
             thread.join(10)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import timedelta
 
 import structlog
 
@@ -84,7 +84,7 @@ class Scheduler:
         self._results = ResultEntries(settings)
         self._broker_client = connect(settings, Db.BROKER)
         self._looked_at = connect(settings, Db.BROKER, replica_ok=True)
-        self._last_pass: datetime | None = None
+        self._last_pass: float | None = None
         self._reconciler = Reconciler(
             self.database,
             settings,
@@ -124,15 +124,17 @@ class Scheduler:
     def _reconcile(self) -> None:
         self._reconciler.run_once()
         observability.SCHEDULER_LAST_PASS.labels("reconcile").set_to_current_time()
-        self._last_pass = datetime.now(UTC)
+        self._last_pass = time.monotonic()
 
     def _report(self) -> None:
         # For `sicargabox doctor`. Redis being away is told by a metric, not by this job failing.
-        if self._last_pass is not None:
-            with contextlib.suppress(RedisError):
-                presence.tell_of_scheduler(self._broker_client, self._last_pass)
         with contextlib.suppress(RedisError):
             presence.forget_silent(self._broker_client)
+        if self._last_pass is not None:
+            # By the database's clock: whoever reads it may be hours apart from this machine.
+            ago = timedelta(seconds=time.monotonic() - self._last_pass)
+            with contextlib.suppress(RedisError):
+                presence.tell_of_scheduler(self._broker_client, self.database.now() - ago)
 
     def _make_due(self) -> None:
         for submission in schedules.make_due(self.database, self._settings.timezone):

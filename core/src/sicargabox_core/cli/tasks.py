@@ -251,23 +251,24 @@ def _conditions(
     since: str | None,
     until: str | None,
 ) -> dict[str, Any]:
-    zone = here.settings.timezone
     return {
         "names": name or (),
         "queues": queue or (),
         "error_codes": error or (),
-        "since": _moment(since, zone, "--since"),
-        "until": _moment(until, zone, "--until"),
+        "since": _moment(here, since, "--since"),
+        "until": _moment(here, until, "--until"),
     }
 
 
-def _moment(text: str | None, zone: str, option: str) -> datetime | None:
-    """``24h``, ``7d``, ``30m`` ago, or a date and time, of the office's zone unless it names its own."""
+def _moment(here: Invocation, text: str | None, option: str) -> datetime | None:
+    """``24h``, ``7d``, ``30m`` ago by the database's clock, or a date and time, of the office's zone unless it names
+    its own.
+    """
     if text is None:
         return None
     ago = re.fullmatch(r"(\d{1,4})([mhd])", text.strip())
     if ago:
-        return datetime.now(UTC) - int(ago[1]) * {"m": timedelta(minutes=1), "h": timedelta(hours=1)}.get(
+        return here.database.now() - int(ago[1]) * {"m": timedelta(minutes=1), "h": timedelta(hours=1)}.get(
             ago[2], timedelta(days=1)
         )
     try:
@@ -276,7 +277,7 @@ def _moment(text: str | None, zone: str, option: str) -> datetime | None:
         raise InvalidInput(
             f"{text!r} is no time", field=option, remedy="Write 24h, 7d, 30m or 2026-03-02T08:00."
         ) from error
-    return (told if told.tzinfo else told.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+    return (told if told.tzinfo else told.replace(tzinfo=ZoneInfo(here.settings.timezone))).astimezone(UTC)
 
 
 def queues(ctx: typer.Context, json: Json = False) -> None:

@@ -72,7 +72,7 @@ def _told(client: redis.Redis) -> list[tuple[str, bytes | None]]:
 
 
 def tell_of_scheduler(client: redis.Redis, last_pass: datetime) -> None:
-    """Says, for the next 30 s, when a scheduler's last pass ended. Raises ``RedisError``."""
+    """Says, for the next 30 s, when a scheduler's last pass ended, by the database's clock. Raises ``RedisError``."""
     client.set(_SCHEDULER, last_pass.isoformat(), ex=_SCHEDULER_TTL_SECONDS)
 
 
