@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.exceptions import Ignore
-from core.tests.task_laws.world import KNOWN, PLAIN, Counted, Work, World
+from core.tests.task_laws.world import KNOWN, ONCE, PLAIN, Counted, Work, World
 from sqlalchemy.exc import OperationalError
 
 from sicargabox_core.db import Database
@@ -49,7 +49,8 @@ def run(runtime: WorkerRuntime, task_id: str) -> Any:
     def count(payload: Work, _ctx: TaskContext) -> Counted:
         return Counted(lines=payload.size)
 
-    return worker._run(runtime, PLAIN, count, task_id)
+    runtime.handlers[PLAIN.name] = count
+    return worker._run(runtime, PLAIN, task_id)
 
 
 def away() -> OperationalError:
@@ -106,3 +107,14 @@ def test_a_commit_whose_answer_got_lost_is_told_all_the_same(
         run(runtime, task)
     assert world.view(task).state is State.SUCCESS
     assert celery.AsyncResult(told).state == "SUCCESS"
+
+
+def test_a_message_under_another_name_runs_what_the_row_says(runtime: WorkerRuntime, world: World) -> None:
+    task_id = world.submit(PLAIN, payload=Work(size=3)).task.id
+
+    def never(_payload: Work, _ctx: TaskContext) -> Counted:
+        raise AssertionError("the payload of one task reached the function of another")
+
+    runtime.handlers[PLAIN.name] = lambda payload, _ctx: Counted(lines=payload.size)
+    runtime.handlers[ONCE.name] = never
+    assert worker._run(runtime, ONCE, task_id) == {"lines": 3, "word": ""}

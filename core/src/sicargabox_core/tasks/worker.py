@@ -76,6 +76,7 @@ class WorkerRuntime:
         self.celery = celery
         self.service = service
         self.specs: dict[str, TaskSpec[Any, Any]] = {}
+        self.handlers: dict[str, Handler[Any, Any]] = {}
         # Children inherit it by the fork, so that the parent can release what all of them hold.
         self.worker = f"{service}@{socket.gethostname()}/{os.getpid()}"
         self.draining = threading.Event()
@@ -179,10 +180,11 @@ def handles(app: Celery, spec: TaskSpec[P, R]) -> Callable[[Handler[P, R]], Hand
 
     def register(function: Handler[P, R]) -> Handler[P, R]:
         runtime.specs[spec.name] = spec
+        runtime.handlers[spec.name] = function
 
         def run(task: Task, *_args: Any, **_kwargs: Any) -> dict[str, Any] | None:
             # Arguments of a message are none of ours: whatever somebody put there, the row says what to do.
-            return _run(runtime, spec, function, str(task.request.id))
+            return _run(runtime, spec, str(task.request.id))
 
         run.__doc__ = function.__doc__
         app.task(
@@ -218,12 +220,14 @@ def strategy(task: Task, app: Celery, consumer: Any, **options: Any) -> Callable
     return take_plain
 
 
-def _run(runtime: WorkerRuntime, spec: TaskSpec[P, R], function: Handler[P, R], task_id: str) -> dict[str, Any] | None:
+def _run(runtime: WorkerRuntime, sent_as: TaskSpec[Any, Any], task_id: str) -> dict[str, Any] | None:
     """Runs one message to its end. Raises what Celery's events should show; never what would stop the worker."""
     claimed_at, claim = _claim(runtime, task_id)
     if claim is None:
-        observability.TASK_DUPLICATES.labels(spec.queue.value).inc()
+        observability.TASK_DUPLICATES.labels(sent_as.queue.value).inc()
         raise Ignore
+    # By the row's name, not the message's: one task's payload must not reach another's function.
+    spec, function = runtime.specs[claim.name], runtime.handlers[claim.name]
     with structlog.contextvars.bound_contextvars(task_id=task_id, **_request(claim)):
         observability.TASK_WAIT_SECONDS.labels(claim.queue, spec.name).observe(
             max(0.0, (claim.started_at - claim.run_at).total_seconds())
