@@ -21,6 +21,7 @@ from tests.faults.bare import QUEUE, TASK, make_bare
 from tests.faults.installation import CHILDREN
 from tests.faults.ledger import Reader
 from tests.faults.redis_nodes import RedisNodes
+from tests.faults.told import TOLD
 from tests.servers.ports import wait_until
 from tests.settings import REPOSITORY
 
@@ -149,8 +150,8 @@ def test_celery_by_itself_loses_accepted_work_in_unprepared_failovers(
     left = bare.settle()
     lost = len(bare.accepted - set(bare.executed)) - left
     twice = len(bare.executed) - len(set(bare.executed))
-    request.config.pluginmanager.getplugin("terminalreporter").write_line(
-        f"\nCelery by itself, {FAILOVERS} unprepared failovers: {len(bare.accepted)} accepted, at least {lost} lost,"
+    request.config.stash[TOLD].append(
+        f"Celery by itself, {FAILOVERS} unprepared failovers: {len(bare.accepted)} accepted, at least {lost} lost,"
         f" {twice} executed again, {left} left in Redis"
     )
     assert lost > 0

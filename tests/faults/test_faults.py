@@ -12,6 +12,7 @@ import pytest
 from tests.faults import ledger
 from tests.faults.faults import Fault, all_faults, check_needs
 from tests.faults.installation import Installation
+from tests.faults.told import TOLD
 from tests.faults.trial import Outcome, Trials
 from tests.settings import machine
 
@@ -58,11 +59,10 @@ def ground() -> Iterator[Ground]:
 
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Callable[[Outcome], None]:
-    """Shows an outcome in the run's output, passed or not, and adds it to the results file."""
-    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+    """Keeps an outcome for the end of the run, passed or not, and adds it to the results file."""
 
     def tell(outcome: Outcome) -> None:
-        terminal.write_line(f"\n{outcome}")
+        request.config.stash[TOLD].append(str(outcome))
         results = machine().fault_results
         if results is not None:
             ledger.append(results, outcome.as_line() | {"at": round(time.time()), "rate": machine().fault_rate})
