@@ -332,9 +332,10 @@ def _server_class(host: str) -> type[ThreadingWSGIServer]:
     return Server
 
 
-def serve_health(host: str, port: int, *, ready: Callable[[], None]) -> Callable[[], None]:
+def serve_health(host: str, port: int, *, ready: Callable[[], str | None]) -> Callable[[], None]:
     """Serves ``/healthz`` (the process lives), ``/readyz`` (``ready`` raises nothing) and ``/metrics`` in a thread.
 
+    What ``ready`` returns is a fault that leaves the process ready; the body of ``/readyz`` tells it.
     Returns a function that stops it. Port 0 in the settings means "none", so callers check before calling. Raises
     ``InvalidSetting`` when the port cannot be listened on.
     """
@@ -349,12 +350,12 @@ def serve_health(host: str, port: int, *, ready: Callable[[], None]) -> Callable
             return [b"ok\n"]
         if path == "/readyz":
             try:
-                ready()
+                fault = ready()
             except Exception as error:  # noqa: BLE001  # whatever is wrong, a probe's answer is "not ready"
                 start("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
                 return [f"not ready: {error}\n".encode()]
             start("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
-            return [b"ready\n"]
+            return [f"ready, but {fault}\n".encode() if fault else b"ready\n"]
         start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
         return [b"not found\n"]
 

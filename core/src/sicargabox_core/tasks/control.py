@@ -29,6 +29,7 @@ from sicargabox_core.errors import InvalidSetting, NotFound
 from sicargabox_core.observability import configure_logging, forget_dead_children, forget_predecessors, serve_health
 from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.tasks import presence, store
+from sicargabox_core.tasks.consumer import no_trouble, trouble
 from sicargabox_core.tasks.renewal import container_memory_bytes, memory_per_child_kb
 from sicargabox_core.tasks.rows import STARTED, tasks
 
@@ -114,8 +115,14 @@ def _serve_health(runtime: WorkerRuntime) -> None:
     settings = runtime.settings
     if not settings.worker_port:
         return
+
+    def ready() -> str | None:
+        # A worker that Redis does not let in is told of, not taken away: a new one would meet the same.
+        runtime.database.ping()
+        return trouble(runtime.celery)
+
     try:
-        serve_health(settings.host, settings.worker_port, ready=runtime.database.ping)
+        serve_health(settings.host, settings.worker_port, ready=ready)
     except InvalidSetting as error:
         # Celery logs and goes on when a signal's receiver raises; a worker nobody can probe must not.
         raise SystemExit(str(error)) from error
@@ -241,6 +248,7 @@ def _presence_step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
             super().__init__(consumer, **options)
 
         def start(self, consumer: Any) -> None:
+            no_trouble(consumer.app)
             words = presence.Presence(
                 worker=runtime.worker,
                 queues=tuple(sorted(queue.name for queue in consumer.task_consumer.queues)),
