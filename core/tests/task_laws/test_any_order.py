@@ -394,6 +394,14 @@ class Life(RuleBasedStateMachine):
         self.after(held.claim.id, transition)
 
     @may_happen(2, when=lambda self: self.held, which=ANY)
+    def a_task_runs_on_though_cancelled(self, which: int) -> None:
+        claim = self.pick_held(which).claim
+        if self.holds_its_row(claim):
+            self.publish(store.request_cancel(self.database, claim.id, by="user:bea").due)
+            self.time_passes(self.arena.settings.task_cancel_grace_seconds + 1, 3)
+            assert store.heartbeat(self.database, claim.id, claim.attempt, LEASE).cancel_requested
+
+    @may_happen(2, when=lambda self: self.held, which=ANY)
     def drain(self, which: int) -> None:
         worker = self.pick_held(which).worker
         mine = {
@@ -442,6 +450,14 @@ class Life(RuleBasedStateMachine):
             assert after[task_id].published_at == stamp, "what lies in the list is not sent again"
             assert task_id not in asked_for
         assert done.broker_away == (self.broker.mood == "away")
+        if refusing:
+            tried = Counter(row.queue for row in self.waiting() if row.id in asked_for)
+            assert all(number <= 2 for number in tried.values()), "a Redis that takes nothing is not tried with all"
+        grace = timedelta(seconds=self.arena.settings.task_cancel_grace_seconds)
+        for row in self.rows.values():
+            if row.lease_until is not None and row.cancel_requested_at is not None:
+                overdue = row.cancel_requested_at + grace < started
+                assert not overdue or after[row.id].state != State.STARTED, "a cancel nobody noticed is done by a pass"
         if not refusing and not done.broker_away:
             for row in self.waiting():
                 must, may = self.needs_a_message(row, started), self.needs_a_message(row, self.clock.now)
