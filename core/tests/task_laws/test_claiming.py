@@ -25,7 +25,7 @@ from sicargabox_core.errors import (
 )
 from sicargabox_core.tasks import reconcile, store
 from sicargabox_core.tasks.contracts import FINAL_STATES, State
-from sicargabox_core.tasks.lifecycle import retry_delay
+from sicargabox_core.tasks.lifecycle import retry_delay, told_delay
 from sicargabox_core.tasks.models import CounterRow
 
 
@@ -311,6 +311,18 @@ def test_pauses_between_attempts_grow_spread_and_end_at_five_minutes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "least", "most"),
+    [(0.0, 0, 5), (-7.0, 0, 5), (10.0, 10, 15), (600.0, 600, 660), (1e9, 3600, 3960), (float("inf"), 3600, 3960)],
+)
+def test_who_says_not_before_is_believed_for_an_hour_and_no_two_come_back_together(
+    told: float, least: float, most: float
+) -> None:
+    pauses = [told_delay(told) for _ in range(50)]
+    assert least <= min(pauses) < max(pauses) <= most
+    assert len(set(pauses)) == len(pauses)
+
+
+@pytest.mark.parametrize(
     ("error", "state", "code"),
     [
         (Unavailable("away"), State.RETRY, "unavailable"),
@@ -333,7 +345,7 @@ def test_only_errors_that_may_pass_are_tried_again(world: World, error: Exceptio
     task = world.view(claim.id)
     assert (ended.state, task.state, task.error_code, task.failures) == (state, state, code, 1)
     if isinstance(error, TooManyRequests):
-        assert task.run_at >= task.created_at + timedelta(seconds=100)
+        assert timedelta(seconds=100) <= task.run_at - task.created_at <= timedelta(seconds=120)
 
 
 def test_an_error_of_the_database_is_told_without_the_values_it_was_about(world: World) -> None:

@@ -31,11 +31,11 @@ from sicargabox_core.tasks.endings import (
 from sicargabox_core.tasks.parents import Child, hand_out
 from sicargabox_core.tasks.rows import (
     LEASE_EXPIRED,
-    STARTED,
     UNFINISHED,
     at,
     first_request,
     now,
+    of_row,
     published_now,
     running,
     storable,
@@ -46,6 +46,10 @@ from sicargabox_core.tasks.rows import (
 
 RETRY_FIRST_SECONDS = 5.0
 RETRY_MOST_SECONDS = 300.0
+# Whoever says "not before" is believed up to here: a provider's mistake must not keep a task for days.
+TOLD_MOST_SECONDS = 3600.0
+# Later by up to a tenth and five seconds at least, or all that were refused together come back together.
+TOLD_SPREAD = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,7 @@ def record_error(
         code, message = "unexpected", described(error)
     if not is_retryable(error):
         return fail(session, task_id, attempt, code=code, message=message, traceback=traceback)
-    delay = error.retry_after if isinstance(error, TooManyRequests) else None
+    delay = told_delay(error.retry_after) if isinstance(error, TooManyRequests) else None
     return retry_later(session, task_id, attempt, code=code, message=message, traceback=traceback, delay=delay)
 
 
@@ -236,6 +240,12 @@ def retry_delay(failures: int) -> float:
     """Seconds before the next attempt: 5, 10, 20 … 300, less up to a half, so that what failed together spreads."""
     full = min(RETRY_MOST_SECONDS, RETRY_FIRST_SECONDS * 2.0 ** min(failures - 1, 16))
     return full * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing
+
+
+def told_delay(retry_after: float) -> float:
+    """Seconds before the next attempt after "not before ``retry_after`` seconds": no sooner, and up to an hour."""
+    told = min(TOLD_MOST_SECONDS, max(0.0, retry_after))
+    return told + random.uniform(0.0, max(RETRY_FIRST_SECONDS, told * TOLD_SPREAD))  # noqa: S311  # spreads load
 
 
 def release(session: Session, task_id: str, attempt: int) -> Transition:
@@ -275,7 +285,12 @@ def expire_lease(session: Session, task_id: str, *, only_exhausted: bool = False
     back-off, since the task itself may be what kills its workers.
     """
     exhausted = tasks.c.failures + 1 >= tasks.c.max_attempts
-    conditions = [tasks.c.id == task_id, STARTED, tasks.c.children_open.is_(None), tasks.c.lease_until < now()]
+    conditions = [
+        tasks.c.id == task_id,
+        of_row(State.STARTED),
+        tasks.c.children_open.is_(None),
+        tasks.c.lease_until < now(),
+    ]
     if only_exhausted:
         conditions += [exhausted, tasks.c.cancel_requested_at.is_(None)]
     row = session.execute(
@@ -315,7 +330,7 @@ def end_cancelled(session: Session, task_id: str, grace_seconds: float) -> Trans
         select(tasks.c.attempt)
         .where(
             tasks.c.id == task_id,
-            STARTED,
+            of_row(State.STARTED),
             tasks.c.children_open.is_(None),
             tasks.c.cancel_requested_at <= at(-grace_seconds),
         )
