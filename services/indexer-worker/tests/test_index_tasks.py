@@ -138,6 +138,33 @@ def test_a_paused_worker_cannot_put_its_index_over_a_newer_one(system: TaskSyste
     assert (status.number, status.previous) == (served.number + 1, f"{task_id}-2")
 
 
+def test_a_worker_frozen_before_its_swap_cannot_swap_its_finished_index_in(
+    system: TaskSystem, engine: TantivyEngine
+) -> None:
+    # Without the watchdog, which would end the thawed child before the fence is asked.
+    patient = {"SICARGABOX_TASK_CANCEL_GRACE_SECONDS": "300"}
+    frozen = system.start_worker(Queue.ELASTICSEARCH, Queue.CELERY, app=APP, environment=patient)
+    run(system, REBUILD_INDEX, RebuildIndex())
+    task_id = submit(system, REBUILD_INDEX, RebuildIndex())
+    place = engine._generations / f"{task_id}-1"
+    wait_until((place / "journal.jsonl").exists, seconds=30, what="its generation is begun", interval=0.001)
+    with engine._write_lock():
+        # It may go on building, and waits for this lock before it swaps.
+        wait_until(lambda: system.task(task_id).progress_current, seconds=30, what="documents are written")
+        frozen.signal_all(signal.SIGSTOP)
+    assert (place / "meta.json").exists()
+    other = start(system)
+    assert system.wait_final(task_id, seconds=60).attempt == 2
+    served = engine.status()
+    assert served.generation == f"{task_id}-2"
+    other.kill()
+    frozen.signal_all(signal.SIGCONT)
+    audited = run(system, AUDIT_INDEX, AuditIndex())
+    assert (audited.state, (audited.result or {})["ok"]) == (State.SUCCESS, True)
+    assert engine.status() == served
+    assert not place.exists()
+
+
 def test_a_cancelled_rebuild_leaves_the_old_index(system: TaskSystem, engine: TantivyEngine) -> None:
     start(system)
     run(system, REBUILD_INDEX, RebuildIndex())
