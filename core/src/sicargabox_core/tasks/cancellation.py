@@ -8,9 +8,9 @@ from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
 from sicargabox_core.db import Database
-from sicargabox_core.tasks.contracts import State
+from sicargabox_core.tasks.contracts import WAITING_STATES, State
 from sicargabox_core.tasks.endings import cancelled_by, finalise, revoke_waiting_children
-from sicargabox_core.tasks.rows import STARTED, WAITING, can_be_an_id, first_request, tasks
+from sicargabox_core.tasks.rows import can_be_an_id, first_request, of_row, tasks
 from sicargabox_core.tasks.views import not_found
 
 # Children ended in one transaction: on SQLite no accept waits longer than that for its turn.
@@ -75,7 +75,9 @@ def cancel_children(database: Database, parent_id: str, *, by: str) -> tuple[tup
         due, final, more = due + ended.due, final + ended.final, bool(ended)
     with database.read() as session:
         running = session.scalars(
-            select(tasks.c.id).where(tasks.c.parent_id == parent_id, STARTED, tasks.c.cancel_requested_at.is_(None))
+            select(tasks.c.id).where(
+                tasks.c.parent_id == parent_id, of_row(State.STARTED), tasks.c.cancel_requested_at.is_(None)
+            )
         ).all()
     for child in running:
         outcome = request_cancel(database, child, by=by)
@@ -91,12 +93,12 @@ def _mark(session: Session, task_id: str, by: str) -> tuple[CancelOutcome, bool]
     if row is None:
         return None
     values = cancelled_by(by)
-    revoked = finalise(session, and_(tasks.c.id == task_id, WAITING), State.REVOKED, values)
+    revoked = finalise(session, and_(tasks.c.id == task_id, of_row(*WAITING_STATES)), State.REVOKED, values)
     if revoked:
         return CancelOutcome(State.REVOKED, revoked=True, due=revoked.due, final=revoked.final), False
     asked = session.execute(
         update(tasks)
-        .where(tasks.c.id == task_id, STARTED)
+        .where(tasks.c.id == task_id, of_row(State.STARTED))
         .values(cancel_requested_at=first_request(), **values)
         .returning(tasks.c.id)
     ).first()

@@ -14,16 +14,16 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from sicargabox_core.db import Database, db_now
-from sicargabox_core.tasks.contracts import Payload, State, TaskSpec
+from sicargabox_core.tasks.contracts import WAITING_STATES, Payload, State, TaskSpec
 from sicargabox_core.tasks.endings import Transition
 from sicargabox_core.tasks.lifecycle import expire_lease, fail
 from sicargabox_core.tasks.rows import (
     INVALID_PAYLOAD,
     STARTED,
     UNKNOWN_TASK,
-    WAITING,
     data_version,
     now,
+    of_row,
     resend_delay,
     storable,
     tasks,
@@ -101,8 +101,12 @@ def _claim_statement(known: frozenset[tuple[str, int]]) -> ReturningUpdate[Any]:
             _is_known(known),
             tasks.c.cancel_requested_at.is_(None),
             or_(
-                and_(WAITING, tasks.c.run_at <= now(), tasks.c.waits_for.is_(None)),
-                and_(STARTED, tasks.c.lease_until < now(), tasks.c.failures + 1 < tasks.c.max_attempts),
+                and_(of_row(*WAITING_STATES), tasks.c.run_at <= now(), tasks.c.waits_for.is_(None)),
+                and_(
+                    of_row(State.STARTED),
+                    tasks.c.lease_until < now(),
+                    tasks.c.failures + 1 < tasks.c.max_attempts,
+                ),
             ),
         )
         .with_for_update(skip_locked=True)
@@ -162,7 +166,7 @@ def _put_off(session: Session, task_id: str, known: Mapping[str, TaskSpec[Any, A
         .where(
             tasks.c.id == task_id,
             not_(_is_known((spec.name, spec.version) for spec in known.values())),
-            WAITING,
+            of_row(*WAITING_STATES),
             tasks.c.run_at <= now(),
             tasks.c.waits_for.is_(None),
             tasks.c.cancel_requested_at.is_(None),

@@ -16,13 +16,12 @@ from sqlalchemy import BindParameter, ColumnElement, func, null, select, update
 from sqlalchemy.orm import Session
 
 from sicargabox_core.db import db_now
-from sicargabox_core.tasks.contracts import State
+from sicargabox_core.tasks.contracts import WAITING_STATES, State
 from sicargabox_core.tasks.rows import (
     CANCELLED,
     CHILDREN_FAILED,
     ERROR_CHARACTERS,
-    STARTED,
-    WAITING,
+    of_row,
     published_now,
     storable,
     storable_traceback,
@@ -78,7 +77,10 @@ def revoke_waiting_children(session: Session, parent_id: str, values: Mapping[st
     another process has in hand are left: it claims or ends them.
     """
     ids: Sequence[str] = session.scalars(
-        select(tasks.c.id).where(tasks.c.parent_id == parent_id, WAITING).limit(most).with_for_update(skip_locked=True)
+        select(tasks.c.id)
+        .where(tasks.c.parent_id == parent_id, of_row(*WAITING_STATES))
+        .limit(most)
+        .with_for_update(skip_locked=True)
     ).all()
     if not ids:
         return REFUSED
@@ -117,7 +119,7 @@ def cancelled_by(by: str) -> dict[str, Any]:
 def _release_follow_ups(session: Session, task_id: str, exclusive_key: str) -> tuple[str, ...]:
     rows = session.execute(
         update(tasks)
-        .where(tasks.c.waits_for == task_id, WAITING)
+        .where(tasks.c.waits_for == task_id, of_row(*WAITING_STATES))
         .values(waits_for=null(), exclusive_key=exclusive_key, run_at=db_now(), **published_now())
         .returning(tasks.c.id)
     )
@@ -127,7 +129,7 @@ def _release_follow_ups(session: Session, task_id: str, exclusive_key: str) -> t
 def _count_down(session: Session, parent_id: str, *, ended: int, failed: int) -> Transition:
     parent = session.execute(
         update(tasks)
-        .where(tasks.c.id == parent_id, STARTED, tasks.c.children_open > 0)
+        .where(tasks.c.id == parent_id, of_row(State.STARTED), tasks.c.children_open > 0)
         .values(
             children_open=tasks.c.children_open - ended,
             children_failed=tasks.c.children_failed + failed,

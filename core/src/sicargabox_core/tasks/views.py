@@ -36,9 +36,9 @@ from sicargabox_core.tasks.rows import (
     STARTED,
     UNCLAIMED_AFTER,
     UNKNOWN_TASK,
-    WAITING,
     can_be_an_id,
     in_states,
+    of_row,
     tasks,
 )
 
@@ -262,7 +262,7 @@ def hints(session: Session, ids: Sequence[str]) -> list[Hint]:
         return []
     rows = session.execute(
         select(*HINT)
-        .where(tasks.c.id.in_(ids), WAITING, tasks.c.published_at.is_not(None))
+        .where(tasks.c.id.in_(ids), of_row(*WAITING_STATES), tasks.c.published_at.is_not(None))
         .order_by(tasks.c.published_at, tasks.c.id)
     )
     return [Hint(*row) for row in rows]
