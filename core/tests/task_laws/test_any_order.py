@@ -460,6 +460,8 @@ class Life(RuleBasedStateMachine):
                 assert not overdue or after[row.id].state != State.STARTED, "a cancel nobody noticed is done by a pass"
         if not refusing and not done.broker_away:
             for row in self.waiting():
+                if row.waits_for is not None or after[row.id].state not in WAITING:
+                    continue  # the same pass has ended what it waits for, or itself with its parent
                 must, may = self.needs_a_message(row, started), self.needs_a_message(row, self.clock.now)
                 sent = after[row.id].published_at != row.published_at
                 assert not must or sent, "a task whose message is gone gets another one in the next pass"
