@@ -920,7 +920,7 @@ def arena(
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-@pytest.mark.timeout(0 if machine().examples else 900)
+@pytest.mark.timeout(0 if machine().examples else 3600)
 def test_the_laws_hold_in_any_order(arena: Arena, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     """300 examples, always the same; ``SICARGABOX_TEST_EXAMPLES`` asks for another number, of random ones."""
     wanted = machine().examples
