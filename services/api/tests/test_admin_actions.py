@@ -23,7 +23,7 @@ from sicargabox_core.accounts.models import ApiToken, AuditEntry, Role, User, Us
 from sicargabox_core.accounts.passwords import verify_password
 from sicargabox_core.catalogue.models import Keyword
 from sicargabox_core.db import db_now
-from sicargabox_core.redis_server import connect
+from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks.contracts import NO_OP, REBUILD_INDEX, NoOp, RebuildIndex, State
 from sicargabox_core.tasks.models import TaskRow
@@ -264,7 +264,7 @@ def test_every_fault_of_redis_has_its_spanish_sentence() -> None:
     source = inspect.getsource(redis_report)
     codes = set(re.findall(r'^\s*"([a-z]+(?:_[a-z]+)+)",$', source, re.MULTILINE)) & set(FAULT_WORDS)
     assert {f"refuses_{reason}" for reason in redis_report.REFUSALS if reason != "memory"} <= set(FAULT_WORDS)
-    assert {f"over_budget_{db.name.lower()}" for db in redis_report.Db} <= set(FAULT_WORDS)
+    assert {f"over_budget_{db.name.lower()}" for db in Db} <= set(FAULT_WORDS)
     assert {"memory_full", "memory_high", "save_failed", "no_replica", "sentinels_silent"} <= codes
 
 
