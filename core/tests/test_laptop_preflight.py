@@ -16,17 +16,19 @@ from sicargabox_core.laptop import preflight
 from sicargabox_core.laptop.folders import Folders, kept_secret
 from sicargabox_core.laptop.processes import configure, environment, programs
 from sicargabox_core.settings import Settings
-from tests.servers.ports import free_port
+from tests.servers.ports import free_ports_in_a_row
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
+    # Workers and scheduler listen on the four from the tenth above it.
+    first = free_ports_in_a_row(17)
     return Settings(
         data_dir=tmp_path / "data",
-        port=free_port(),
-        admin_port=free_port(),
-        flower_port=free_port(),
-        redis_port=free_port(),
+        port=first,
+        admin_port=first + 14,
+        flower_port=first + 15,
+        redis_port=first + 16,
     )
 
 

@@ -25,7 +25,8 @@ def free_ports_in_a_row(count: int) -> int:
     Outside of what the system gives to outgoing connections: four neighbours of a random port there were taken by some
     connection of a busy machine often enough to fail a test.
     """
-    for first in random.sample(range(15_000, 32_000 - count, count), k=1000):
+    places = range(15_000, 32_000 - count, count)
+    for first in random.sample(places, k=len(places)):
         with contextlib.ExitStack() as probes:
             try:
                 for port in range(first, first + count):
