@@ -12,11 +12,14 @@
 # WAIT_SECONDS by what Redis needs to save.
 set -eu
 host=${REDIS_HOST:-127.0.0.1} port=${REDIS_PORT:-6379} master=${SENTINEL_MASTER:-mymaster}
-pause=${PAUSE_MILLISECONDS:-20000} seconds=${WAIT_SECONDS:-20}
+seconds=${WAIT_SECONDS:-20}
+# Ten looks of at most 2.1 s before the loop, and its last round, which may begin just before its end.
+pause=${PAUSE_MILLISECONDS:-$(((seconds + 40) * 1000))}
 
 ask() { # ask HOST PORT USER PASSWORD_FILE COMMAND…
   at=$1 on=$2 user=$3 file=$4
   shift 4
+  REDISCLI_AUTH=
   [ -z "$file" ] || REDISCLI_AUTH=$(cat "$file")
   export REDISCLI_AUTH
   # shellcheck disable=SC2086  # several options
@@ -39,7 +42,7 @@ caught_up() { # Whether a replica has all that was written.
 
 [ "$(role)" = master ] || { echo "this server is no primary: nothing to hand over"; exit 0; }
 before=$(sentinel SENTINEL GET-MASTER-ADDR-BY-NAME "$master")
-server CLIENT PAUSE "$pause" WRITE >/dev/null
+[ "$(server CLIENT PAUSE "$pause" WRITE)" = OK ] || echo "writes could not be held: what is written now may be lost here" >&2
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   if caught_up; then break; fi
   sleep 0.1

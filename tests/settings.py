@@ -26,7 +26,7 @@ class MachineSettings(BaseSettings):
     tariff_csv: Path = Field(_DATA / "honduras-tariff-2022.csv", description="The official tariff as CSV.")
     hs_english_csv: Path = Field(_DATA / "harmonized-system-en.csv", description="The English HS wording as CSV.")
     screenshots: Path | None = Field(None, description="Where browser tests leave their pictures; none: a temp folder.")
-    examples: int = Field(0, ge=0, description="Examples of the task model for each database; 0: 300, always the same.")
+    examples: int = Field(0, ge=0, description="Examples of the task model for each database; 0: 150, always the same.")
     seed: int | None = Field(None, description="Where these examples begin; none: anywhere.")
     fault_repeats: int = Field(1, ge=1, description="How often the fault suite does each fault.")
     fault_rate: float = Field(20.0, gt=0, le=500, description="Requests a second of the fault suite's load.")

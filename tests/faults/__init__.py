@@ -10,7 +10,6 @@ A further fault is one small class in a module of this package whose name begins
     class WorkerKilled(Fault):
         name = "worker-killed"                     # stable: figures of several runs are put together by it
         title = "SIGKILL of a worker"              # the table's first column
-        interrupts = True                          # something is killed or frozen: a task may be executed twice
 
         def inject(self, scene: Scene) -> None:
             scene.installation.kill("indexer-worker", whole=True)    # restarted after 1 s, as a kubelet would

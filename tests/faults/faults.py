@@ -33,9 +33,6 @@ class Fault:
     """Programs without which it cannot be done; ``root`` is understood too."""
     hold_seconds: ClassVar[float] = 0.0
     """How long the damage stays before ``heal``."""
-    interrupts: ClassVar[bool] = False
-    """Whether a process of ours is killed or frozen. Tasks may be executed twice only then, and only those that ran
-    in a process of which the installation was told (``kill``, ``freeze`` and ``interrupted`` do so)."""
     errors_allowed: ClassVar[bool] = False
     """Whether SQL or the API is away itself, so that requests may fail. Elsewhere an error is a breach."""
     long_tasks: ClassVar[bool] = True

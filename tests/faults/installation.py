@@ -44,7 +44,6 @@ _READY_SECONDS = 90
 CHILDREN = 2
 # Enough for all of it, not for 300 of somebody else beside it.
 MAX_CONNECTIONS = 310
-_DUPLICATES = "sicargabox_task_duplicate_messages_total"
 # Name, Celery application, queues, the queue of the tests' own tasks.
 WORKERS = (
     ("indexer-worker", "sicargabox_indexer.app", "elasticsearch,celery", "elasticsearch"),
@@ -88,6 +87,7 @@ class Installation:
         self.programs: dict[str, Program] = {}
         self.breaches: list[str] = []
         self._interrupted: set[int] = set()
+        self._ever_interrupted: set[int] = set()
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
@@ -323,10 +323,21 @@ class Installation:
     def interrupted(self, *pids: int) -> None:
         """Says that these processes were killed or frozen: what they had in hand may be executed again."""
         self._interrupted.update(pids)
+        self._ever_interrupted.update(pids)
 
-    def was_interrupted(self, *pids: int) -> bool:
-        """Whether one of these processes was killed or frozen at any time."""
-        return not self._interrupted.isdisjoint(pids)
+    def take_breaches(self) -> list[str]:
+        """What ended by itself since the last time."""
+        with self._lock:
+            taken, self.breaches = self.breaches, []
+        return taken
+
+    def forget_interruptions(self) -> None:
+        """A new trial begins: what was frozen in an earlier one and lives on excuses nothing now."""
+        self._interrupted.clear()
+
+    def was_interrupted(self, *pids: int, ever: bool = False) -> bool:
+        """Whether one of these processes was killed or frozen in this trial, or ``ever``."""
+        return not (self._ever_interrupted if ever else self._interrupted).isdisjoint(pids)
 
     def order(self, command: str) -> None:
         """Tells the load a command."""

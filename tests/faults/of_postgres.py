@@ -60,7 +60,6 @@ class ConnectionsTaken(_Postgres):
 
     name = "connections-taken"
     title = "300 idle connections held against PostgreSQL for 15 s"
-    interrupts = True
     hold_seconds = 15.0
     own_clock = "counted from when there are connections again"
     most = 300

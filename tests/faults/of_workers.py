@@ -19,7 +19,6 @@ _TURNS = itertools.cycle(name for name, *_ in WORKERS)
 
 class _Worker(Fault):
     order = 30
-    interrupts = True
     resumes_unhealed = True
 
     def __init__(self) -> None:

@@ -82,9 +82,9 @@ class Trials:
         began = time.time()
         suppressed_before: dict[str, float] = {}
         healed_at = 0.0
+        self.installation.forget_interruptions()
         try:
             self._wait_steady(scene)
-            self.installation.breaches.clear()
             if fault.long_tasks:
                 self.installation.order("long")
                 time.sleep(LONG_HAVE_BEGUN_SECONDS)
@@ -107,7 +107,7 @@ class Trials:
         self._measure(fault, scene.injected_at or until, healed_at or until, until, outcome)
         after = self.installation.duplicates_suppressed()
         outcome.suppressed = int(sum(max(0, after[name] - suppressed_before.get(name, 0)) for name in after))
-        outcome.breaches += self.installation.breaches
+        outcome.breaches += self.installation.take_breaches()
         try:
             outcome.breaches += fault.inspect(scene)
         except Exception as error:  # noqa: BLE001  # as above
@@ -121,7 +121,8 @@ class Trials:
         self.installation.end_load(FINAL_SECONDS)
         until = time.time()
         self._wait_final(until, outcome)
-        self._judge(0.0, until, outcome)
+        self._judge(0.0, until, outcome, ever=True)
+        outcome.breaches += self.installation.take_breaches()
         return outcome
 
     # --- waiting -----------------------------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ class Trials:
             outcome.breaches.append(f"{type(error).__name__}: {error}")
 
     # --- judging -----------------------------------------------------------------------------------------------------
-    def _judge(self, start: float, until: float, outcome: Outcome) -> None:
+    def _judge(self, start: float, until: float, outcome: Outcome, *, ever: bool = False) -> None:
         self.books.read()
         accepted = {one.id: one for one in self.books.between(start, until)}
         rows, effects = self._rows(list(accepted))
@@ -184,11 +185,13 @@ class Trials:
                 wrong.append(f"{task_id} {row['state']}: {effects[task_id]} effects")
         lost += [f"{task_id} has no row" for task_id in accepted if task_id not in rows]
         outcome.lost, outcome.effects_wrong = len(lost), len(wrong)
-        self._judge_repetitions(list(rows), outcome)
+        self._judge_repetitions(list(rows), outcome, ever=ever)
         for what, found in (("lost", lost), ("effects not exactly once", wrong), ("not successful", unsuccessful)):
             if found:
                 outcome.breaches.append(f"{what}: {len(found)}, such as {'; '.join(found[:5])}")
         outcome.breaches += self._keys_with_two_tasks(list(accepted.values()))
+        if self.books.refused:
+            outcome.breaches.append(f"refused with 409 or 422, a key each: {sorted(self.books.refused)[:5]}")
         if unanswered := self.books.unanswered(until):
             outcome.breaches.append(f"never answered by a 2xx: {len(unanswered)} keys, such as {unanswered[0]}")
         errors = Counter(problem for at, _, problem in self.books.errors if start < at <= until)
@@ -211,14 +214,14 @@ class Trials:
             )
             return rows, Counter(dict(cursor.fetchall()))
 
-    def _judge_repetitions(self, ids: list[str], outcome: Outcome) -> None:
+    def _judge_repetitions(self, ids: list[str], outcome: Outcome, *, ever: bool) -> None:
         unexplained = []
         for task_id in ids:
             begun = [run for run in self.books.runs.get(task_id, ()) if run.what == "begin"]
             if len(begun) < 2:
                 continue
             outcome.executed_twice += 1
-            if not all(self.installation.was_interrupted(run.pid, run.worker) for run in begun[:-1]):
+            if not all(self.installation.was_interrupted(run.pid, run.worker, ever=ever) for run in begun[:-1]):
                 unexplained.append(f"{task_id} {[(run.attempt, run.worker, round(run.at, 1)) for run in begun]}")
         outcome.executed_twice_unexplained = len(unexplained)
         if unexplained:

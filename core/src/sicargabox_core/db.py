@@ -54,6 +54,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -246,9 +247,7 @@ def _wait(waiting: psycopg2.extensions.connection) -> None:
 class Database:
     """A database and the two ways into it. One per process (and one anew after a fork)."""
 
-    def __init__(
-        self, url: str, *, pool_size: int = 10, data_dir: Path | None = None, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, limits: Limits | None = None) -> None:
         """Connects to nothing yet. Raises ``InvalidSetting`` when ``url`` is not SQLite's or PostgreSQL's.
 
         Errors of its statements never tell the values they were about, which may be anybody's.
@@ -348,11 +347,11 @@ class Database:
             return session.scalars(func.coalesce(db_now(), db_now()).select()).one()
 
     def ping(self) -> None:
-        """Raises ``Unavailable`` when the database does not answer."""
+        """Raises ``Unavailable`` when the database does not answer, or the pool gives no connection within 5 s."""
         try:
             with patience(CONNECT_SECONDS), self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
-        except OperationalError as error:
+        except (OperationalError, PoolTimeout) as error:
             raise Unavailable("the database does not answer") from error
 
     def dispose(self) -> None:

@@ -240,8 +240,8 @@ def _lives(process: int) -> bool:
         return True  # their file, which stays
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
+    except (ProcessLookupError, PermissionError):
+        return False  # gone; somebody else's may have its number by now
     return True
 
 

@@ -6,7 +6,8 @@ away what the predecessor's statements need.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,8 +22,7 @@ def create_index(name: str, table: str, columns: Sequence[str], where: str | Non
     if op.get_bind().dialect.name == "sqlite":
         op.create_index(name, table, list(columns), if_not_exists=True, sqlite_where=condition)
         return
-    with op.get_context().autocommit_block():
-        _patient()
+    with _patience():
         op.execute(sa.text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
         op.create_index(name, table, list(columns), postgresql_where=condition, postgresql_concurrently=True)
 
@@ -32,11 +32,18 @@ def drop_index(name: str, table: str) -> None:
     if op.get_bind().dialect.name == "sqlite":
         op.drop_index(name, table_name=table, if_exists=True)
         return
-    with op.get_context().autocommit_block():
-        _patient()
+    with _patience():
         op.drop_index(name, table_name=table, postgresql_concurrently=True, if_exists=True)
 
 
-def _patient() -> None:
-    # It waits for the transactions that were open before it, and nobody waits for it meanwhile.
-    op.execute(sa.text("SET lock_timeout = 0"))
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    # It waits for the transactions that were open before it, and nobody waits for it meanwhile. What comes after it in
+    # this session waits as briefly as before.
+    with op.get_context().autocommit_block():
+        before = op.get_bind().execute(sa.text("SHOW lock_timeout")).scalar_one()
+        op.execute(sa.text("SET lock_timeout = 0"))
+        try:
+            yield
+        finally:
+            op.execute(sa.text(f"SET lock_timeout = '{before}'"))
