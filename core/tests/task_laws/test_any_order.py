@@ -924,7 +924,7 @@ def arena(
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 @pytest.mark.timeout(0 if machine().examples else 3600)
 def test_the_laws_hold_in_any_order(arena: Arena, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """150 examples for each database, always the same; ``SICARGABOX_TEST_EXAMPLES`` asks for another number, of random ones."""
+    """150 examples each, always the same; ``SICARGABOX_TEST_EXAMPLES`` asks for another number, of random ones."""
     wanted = machine().examples
     first_seed = machine().seed
     if first_seed is None:
