@@ -28,6 +28,7 @@ STAFF = {
     ("GET", f"{API}/tasks/{{task_id}}/events"): (Role.VIEWER, "tasks"),
     ("POST", f"{API}/tasks/{{task_id}}/cancel"): (Role.VIEWER, "tasks"),
     ("POST", f"{API}/tasks/{{task_id}}/retry"): (Role.VIEWER, "tasks"),
+    ("POST", f"{API}/tasks/retry"): (Role.OPERATOR, "tasks"),
     ("GET", f"{API}/queues"): (Role.VIEWER, "queues"),
     ("GET", f"{API}/queues/{{queue}}/messages"): (Role.VIEWER, "queues"),
     ("GET", f"{API}/redis"): (Role.VIEWER, "queues"),

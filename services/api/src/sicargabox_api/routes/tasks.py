@@ -48,6 +48,7 @@ _EXAMPLES: Mapping[str, dict[str, Any]] = {
 router = APIRouter(tags=["tasks"])
 
 ViewerDep = Annotated[Principal, Depends(require(Role.VIEWER, SCOPE))]
+OperatorDep = Annotated[Principal, Depends(require(Role.OPERATOR, SCOPE))]
 
 
 def _payload_documentation() -> dict[str, Any]:
@@ -66,14 +67,13 @@ def _payload_documentation() -> dict[str, Any]:
     responses=responses(401, 403, 413, 422, 429, 503),
 )
 def retry_dead_letters(
-    request: Request, services: ServicesDep, _limit: StaffLimit, caller: ViewerDep, wanted: RetryRequest
+    request: Request, services: ServicesDep, _limit: StaffLimit, caller: OperatorDep, wanted: RetryRequest
 ) -> RetryAnswer:
     """Makes a new task of each failed one that nobody repeated yet: those of `ids`, or the newest that match `filter`.
 
     At most 200 a call; `next_cursor` is the next call's `filter.before`. Safe to send again: what was repeated is not
     repeated twice but named in `skipped`, like all that cannot be repeated now.
     """
-    caller.require(Role.OPERATOR, SCOPE)
     cursor = None
     if wanted.filter is not None:
         page = services.tasks.list(
