@@ -15,11 +15,11 @@ from sqlalchemy import update
 
 from sicargabox_core.catalogue.models import TariffLine
 from sicargabox_core.db import Database, db_now
-from sicargabox_core.errors import InvalidInput, TaskFailed, Unavailable
+from sicargabox_core.errors import Conflict, InvalidInput, TaskFailed, Unavailable
 from sicargabox_core.search import indexing, tantivy_engine
 from sicargabox_core.search.document import TariffDocument
 from sicargabox_core.search.documents import iter_documents
-from sicargabox_core.search.engine import Filters, Lookup
+from sicargabox_core.search.engine import Filters, Generation, Lookup
 from sicargabox_core.search.tantivy_engine import TantivyEngine
 from sicargabox_core.search.vocabulary import Vocabulary
 
@@ -52,7 +52,73 @@ def test_a_rebuild_holds_every_line_that_can_be_declared(catalogue: Database, en
 def test_without_an_index_the_engine_says_so(engine: TantivyEngine) -> None:
     with pytest.raises(Unavailable, match="no search index yet"):
         engine.vocabulary()
-    assert engine.status().ready is False
+    status = engine.status()
+    assert (status.ready, status.health, status.generations) == (False, "red", [])
+    assert status.version
+
+
+def test_the_status_tells_of_every_generation(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    build(sqlite_catalogue, engine, "first")
+    first = engine.status()
+    assert (first.health, first.generations) == (
+        "green",
+        [Generation("first", "serving", len(LINES), first.size, first.built_at)],
+    )
+    retire(sqlite_catalogue, "8517140000")
+    indexing.update(sqlite_catalogue, engine, ["8517140000"])
+
+    def seen_from_within(_: int) -> None:
+        generations = TantivyEngine(engine._folder).status().generations
+        assert [(one.name, one.role) for one in generations] == [("first", "serving"), ("second", "building")]
+
+    engine.rebuild(
+        documents_of(sqlite_catalogue), generation="second", on_progress=seen_from_within, publish=nullcontext
+    )
+    serving, previous = engine.status().generations
+    assert (serving.name, serving.role) == ("second", "serving")
+    assert (previous.name, previous.role, previous.documents, previous.built_at) == (
+        "first",
+        "previous",
+        len(LINES) - 1,
+        first.built_at,
+    )
+    assert previous.size
+
+
+def test_a_deleted_index_is_gone_whole(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    build(sqlite_catalogue, engine, "first")
+    build(sqlite_catalogue, engine, "second")
+    reader = TantivyEngine(engine._folder)
+    assert found(reader, "8517130000")
+    assert engine.delete("second", publish=nullcontext) == len(LINES)
+    assert generations(engine) == set()
+    with pytest.raises(Unavailable, match="no search index yet"):
+        found(reader, "8517130000")
+    assert engine.delete("second", publish=nullcontext) == 0
+    build(sqlite_catalogue, engine, "third")
+    assert (reader.status().generation, reader.status().previous) == ("third", None)
+    assert found(reader, "8517130000")
+
+
+def test_only_the_generation_that_serves_is_deleted(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    build(sqlite_catalogue, engine, "first")
+    build(sqlite_catalogue, engine, "second")
+    before = engine.status()
+    with pytest.raises(Conflict, match="second does") as refused:
+        engine.delete("first", publish=nullcontext)
+    assert refused.value.field == "generation"
+    assert engine.status() == before
+
+
+def test_a_delete_that_may_not_publish_changes_nothing(sqlite_catalogue: Database, engine: TantivyEngine) -> None:
+    build(sqlite_catalogue, engine)
+
+    def fenced() -> AbstractContextManager[object]:
+        raise TaskFailed("another attempt has the row")
+
+    with pytest.raises(TaskFailed, match="another attempt"):
+        engine.delete("first", publish=fenced)
+    assert (engine.status().generation, engine.status().documents) == ("first", len(LINES))
 
 
 def test_one_previous_generation_is_kept_and_older_ones_go(sqlite_catalogue: Database, engine: TantivyEngine) -> None:

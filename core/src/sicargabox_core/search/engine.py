@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from sicargabox_core.search.document import TariffDocument
 from sicargabox_core.search.vocabulary import Vocabulary
@@ -58,9 +58,29 @@ class Replaced:
     deleted: int
 
 
+# green: all is well; yellow: it answers, with no copy to spare; red: the engine answers, but no index of ours can
+# (none was built yet, or it is damaged); away: the engine does not answer.
+Health = Literal["green", "yellow", "red", "away"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation that an engine holds; ``size`` in bytes, ``built_at`` in ISO 8601. None: cannot be known."""
+
+    name: str
+    role: Literal["serving", "previous", "building"]
+    documents: int | None = None
+    size: int | None = None
+    built_at: str | None = None
+
+
 @dataclass(frozen=True)
 class EngineStatus:
-    """How an engine is; sizes in bytes. ``ready`` is false when there is no generation to answer from."""
+    """How an engine is; sizes in bytes. ``ready`` is false when there is no generation to answer from.
+
+    ``version`` is the server's, or the library's; ``generations`` names the serving one first, then the previous one,
+    then those being built. ``problem`` is for people, and says what to do.
+    """
 
     engine: str
     ready: bool
@@ -74,6 +94,9 @@ class EngineStatus:
     proof: str | None = None
     building: list[str] = field(default_factory=list)
     problem: str | None = None
+    health: Health = "away"
+    version: str | None = None
+    generations: list[Generation] = field(default_factory=list)
 
 
 OnProgress = Callable[[int], None]
@@ -103,6 +126,15 @@ class SearchEngine(Protocol):
 
         ``documents`` is read only once the engine has the right to write, so that of two updates the one that writes
         later has also read later.
+        """
+        ...
+
+    def delete(self, expected: str, *, publish: Publish) -> int:
+        """Removes the index with all its generations; returns how many documents served.
+
+        Happens inside ``publish()``, as the switch of a rebuild does. Where no index is, nothing happens and 0 is
+        returned, so that a second attempt ends well. Raises ``Conflict`` (field ``generation``) when another
+        generation than ``expected`` serves: somebody rebuilt since the one who asks looked.
         """
         ...
 

@@ -3,7 +3,7 @@
     search/
         pointer.json               which generation serves; replaced atomically, its number only grows
         write.lock                 held (flock) while a generation changes: it dies with its holder
-        generations/<generation>/  tantivy's files, vocabulary.json, and journal.jsonl while it is being built
+        generations/<generation>/  tantivy's files, vocabulary.json, built.json, and journal.jsonl while it is built
 
 Readers look at the pointer's file status before every query (a microsecond) and open what it names; an open generation
 stays readable after its files are deleted, since they are mapped into memory. A crash at any point leaves the pointer
@@ -24,13 +24,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import structlog
 import tantivy
 
-from sicargabox_core.errors import DataFault, InvalidInput, TaskFailed, Unavailable
+from sicargabox_core.errors import Conflict, DataFault, InvalidInput, TaskFailed, Unavailable
 from sicargabox_core.search import evidence
 from sicargabox_core.search.document import TariffDocument, TermGroup
 from sicargabox_core.search.engine import (
@@ -39,6 +40,7 @@ from sicargabox_core.search.engine import (
     Completion,
     EngineStatus,
     Filters,
+    Generation,
     Lookup,
     OnProgress,
     Publish,
@@ -60,7 +62,7 @@ _OPEN_ATTEMPTS = 5
 # About 3 kB each.
 _KEPT_LINES = 4096
 _GENERATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_POINTER, _VOCABULARY, _JOURNAL = "pointer.json", "vocabulary.json", "journal.jsonl"
+_POINTER, _VOCABULARY, _BUILT, _JOURNAL = "pointer.json", "vocabulary.json", "built.json", "journal.jsonl"
 _MOST_COMPLETIONS = 3000
 _LONGEST_COMPLETION = 60
 _SEPARATOR, _SPACE = "\x1f", "\x1e"
@@ -136,6 +138,8 @@ class TantivyEngine:
                 held = count + _replay(index, place / _JOURNAL, vocabulary)
                 _prove(index, held)
                 _write_durably(place / _VOCABULARY, vocabulary.to_json())
+                built_at = datetime.now(UTC).isoformat(timespec="seconds")
+                _write_durably(place / _BUILT, json.dumps({"built_at": built_at}))
                 now = self._pointer_to_replace()
                 with publish():
                     self._point(
@@ -144,7 +148,7 @@ class TantivyEngine:
                             generation=generation,
                             previous=now.generation if now else None,
                             documents=held,
-                            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                            built_at=built_at,
                             seconds=round(time.monotonic() - started, 2),
                             proof=f"{count} documents given, {count} held",
                         )
@@ -207,6 +211,25 @@ class TantivyEngine:
             except (OSError, ValueError) as error:
                 raise self._unwritable(error) from error
             return Replaced(updated=len(fresh), deleted=len(removed - {document.code for document in fresh}))
+
+    def delete(self, expected: str, *, publish: Publish) -> int:
+        """See ``engine.SearchEngine.delete``."""
+        with self._write_lock(), publish():
+            pointer = self._pointer()
+            if pointer and pointer.generation != expected:
+                raise Conflict(
+                    f"generation {expected} does not serve, {pointer.generation} does",
+                    field="generation",
+                    remedy="Look at the index again, and name the generation that serves now.",
+                )
+            try:
+                # The pointer first: after a crash there is no index, and never one that lacks files.
+                (self._folder / _POINTER).unlink(missing_ok=True)
+                _sync_folder(self._folder)
+                self._remove_unnamed()
+            except OSError as error:
+                raise self._unwritable(error) from error
+            return pointer.documents if pointer else 0
 
     def _remove_unnamed(self) -> None:
         """Removes every generation but the serving and the previous one. Only under the write lock."""
@@ -295,25 +318,57 @@ class TantivyEngine:
 
     def status(self) -> EngineStatus:
         """See ``engine.SearchEngine.status``."""
+        version = metadata.version("tantivy")
+        building = self._building()
+        unfinished = [Generation(name, "building", size=_size(self._generations / name)) for name in building]
         try:
             current = self._current()
         except (Unavailable, DataFault) as error:
-            return EngineStatus(self.name, ready=False, building=self._building(), problem=str(error))
+            return EngineStatus(
+                self.name,
+                ready=False,
+                building=building,
+                problem=str(error),
+                health="red",
+                version=version,
+                generations=unfinished,
+            )
         pointer = current.pointer
-        place = self._generations / pointer.generation
+        serving = Generation(
+            pointer.generation,
+            "serving",
+            current.searcher.num_docs,
+            _size(self._generations / pointer.generation),
+            pointer.built_at,
+        )
         return EngineStatus(
             self.name,
             ready=True,
             documents=current.searcher.num_docs,
-            size=_size(place),
+            size=serving.size or 0,
             generation=pointer.generation,
             previous=pointer.previous,
             number=pointer.number,
             built_at=pointer.built_at,
             seconds=pointer.seconds,
             proof=pointer.proof,
-            building=self._building(),
+            building=building,
+            health="green",
+            version=version,
+            generations=[serving, *self._previous(pointer), *unfinished],
         )
+
+    def _previous(self, pointer: Pointer) -> Iterator[Generation]:
+        """The generation before, as its files tell; an earlier release did not write down when it was built."""
+        if pointer.previous is None or not (place := self._generations / pointer.previous).is_dir():
+            return
+        documents = built_at = None
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            segments = json.loads((place / "meta.json").read_text(encoding="utf-8"))["segments"]
+            documents = sum(one["max_doc"] - (one["deletes"] or {}).get("num_deleted_docs", 0) for one in segments)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            built_at = json.loads((place / _BUILT).read_text(encoding="utf-8"))["built_at"]
+        yield Generation(pointer.previous, "previous", documents, _size(place), built_at)
 
     def hashes(self) -> Iterator[tuple[str, str]]:
         """See ``engine.SearchEngine.hashes``."""
@@ -333,7 +388,11 @@ class TantivyEngine:
 
     def _current(self) -> _Open:
         """The serving generation, opened anew when the pointer has changed since the last look."""
-        stamp = self._stamp()
+        try:
+            stamp = self._stamp()
+        except Unavailable:
+            self._open = None  # The files of a deleted index take their place on the disk until nobody has them open.
+            raise
         known = self._open
         if known is not None and known.stamp == stamp:
             return known
@@ -553,11 +612,15 @@ def _write_durably(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def _append_durably(path: Path, text: str) -> None:
