@@ -18,8 +18,7 @@ from sicargabox_core import db
 from sicargabox_core.db import Database, Limits, expected_schema_version, migrate, patience, schema_version
 from sicargabox_core.errors import Unavailable
 from tests.servers.ports import wait_until
-from tests.servers.postgres import PostgresCluster, find_programs
-from tests.settings import absent
+from tests.servers.postgres import PostgresCluster, required_programs
 
 SMALL = {"max_connections": 12, "superuser_reserved_connections": 0}
 
@@ -33,10 +32,7 @@ def at_postgres(postgres_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def small_server() -> Iterator[PostgresCluster]:
-    programs = find_programs()
-    if programs is None:
-        absent("PostgreSQL", "install postgresql-15 (only its programs are used, no service)")
-    cluster = PostgresCluster(programs, settings=SMALL)
+    cluster = PostgresCluster(required_programs(), settings=SMALL)
     try:
         cluster.start()
         yield cluster

@@ -24,13 +24,11 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TaskSystem]:
     database.dispose()
     valkey = ValkeyServer()
     valkey.start()
-    system = TaskSystem(url, valkey, folder)
     try:
-        system.start_scheduler()
-        system.start_worker(Queue.ELASTICSEARCH, concurrency=2)
-        yield system
+        with TaskSystem.running(url, valkey, folder) as system:
+            system.start_worker(Queue.ELASTICSEARCH, concurrency=2)
+            yield system
     finally:
-        system.close()
         valkey.stop()
 
 

@@ -35,8 +35,8 @@ from sicargabox_core.settings import ENV_PREFIX
 from tests.faults.redis_nodes import RedisNodes
 from tests.faults.work import EFFECTS_TABLE
 from tests.servers.ports import free_port, wait_until
-from tests.servers.postgres import PostgresCluster, find_programs
-from tests.settings import REPOSITORY, absent
+from tests.servers.postgres import PostgresCluster, required_programs
+from tests.settings import REPOSITORY
 
 RESTART_SECONDS = 1.0
 _LOOK_SECONDS = 0.1
@@ -73,9 +73,6 @@ class Installation:
 
     def __init__(self, rate: float) -> None:
         """Starts nothing yet; skips or fails the test when a program is missing."""
-        programs = find_programs()
-        if programs is None:
-            absent("PostgreSQL", "install postgresql-15 (only its programs are used, no service)")
         self.folder = Path(tempfile.mkdtemp(prefix="sicargabox-faults-"))
         self.rate = rate
         self.executions = self.folder / "executions.jsonl"
@@ -83,7 +80,9 @@ class Installation:
         # While this file is there the API dies before its next message.
         self.die_order = self.folder / "die-before-publishing"
         self.redis = RedisNodes()
-        self.postgres = PostgresCluster(programs, durable=True, settings={"max_connections": MAX_CONNECTIONS})
+        self.postgres = PostgresCluster(
+            required_programs(), durable=True, settings={"max_connections": MAX_CONNECTIONS}
+        )
         self.programs: dict[str, Program] = {}
         self.breaches: list[str] = []
         self._interrupted: set[int] = set()

@@ -38,13 +38,11 @@ pytestmark = pytest.mark.timeout(400)
 def system(postgres_url: str, tmp_path: Path) -> Iterator[TaskSystem]:
     """A small installation on a Redis of 8 MB, with a worker and a scheduler."""
     server = ValkeyServer("--maxmemory", f"{MEGABYTES}mb", "--appendonly", "no", program=program())
-    server.start()
-    system = TaskSystem(postgres_url, server, tmp_path)
     try:
-        system.start_scheduler()
-        yield system
+        server.start()
+        with TaskSystem.running(postgres_url, server, tmp_path) as system:
+            yield system
     finally:
-        system.close()
         server.stop()
 
 

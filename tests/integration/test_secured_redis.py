@@ -45,12 +45,8 @@ def secured(request: pytest.FixtureRequest) -> Iterator[SecuredRedis]:
 
 @pytest.fixture
 def system(secured: SecuredRedis, sqlite_url: str, tmp_path: Path) -> Iterator[TaskSystem]:
-    system = TaskSystem(sqlite_url, secured, tmp_path)
-    try:
-        system.start_scheduler()
+    with TaskSystem.running(sqlite_url, secured, tmp_path) as system:
         yield system
-    finally:
-        system.close()
 
 
 def test_a_task_is_accepted_run_and_seen_by_processes_with_users_of_their_own(

@@ -17,23 +17,9 @@ from tests.task_system.system import TaskSystem
 
 
 @pytest.fixture
-def sentinels() -> Iterator[SentinelInstallation]:
-    installation = SentinelInstallation()
-    try:
-        installation.start()
-        yield installation
-    finally:
-        installation.stop()
-
-
-@pytest.fixture
 def system(sentinels: SentinelInstallation, postgres_url: str, tmp_path: Path) -> Iterator[TaskSystem]:
-    system = TaskSystem(postgres_url, sentinels, tmp_path)
-    try:
-        system.start_scheduler()
+    with TaskSystem.running(postgres_url, sentinels, tmp_path) as system:
         yield system
-    finally:
-        system.close()
 
 
 def test_the_primary_dies_under_load_and_the_same_workers_go_on(

@@ -22,13 +22,11 @@ def system(_postgres: PostgresCluster, tmp_path_factory: pytest.TempPathFactory)
     valkey = ValkeyServer()
     valkey.start()
     url = _postgres.create()
-    system = TaskSystem(url, valkey, tmp_path_factory.mktemp("tasks"))
     try:
-        system.start_scheduler()
-        system.start_worker(Queue.ELASTICSEARCH, concurrency=2)
-        yield system
+        with TaskSystem.running(url, valkey, tmp_path_factory.mktemp("tasks")) as system:
+            system.start_worker(Queue.ELASTICSEARCH, concurrency=2)
+            yield system
     finally:
-        system.close()
         valkey.stop()
         _postgres.drop(url)
 

@@ -20,15 +20,12 @@ from tests.task_system.system import DEADLINE, TaskSystem, Worker
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def system(request: pytest.FixtureRequest, private_valkey: ValkeyServer, tmp_path: Path) -> Iterator[TaskSystem]:
-    system = TaskSystem(request.getfixturevalue(f"{request.param}_url"), private_valkey, tmp_path)
     metrics = tmp_path / "metrics"
     metrics.mkdir()
-    system.environment[observability.MULTIPROCESS_DIR] = str(metrics)
-    try:
-        system.start_scheduler()
+    url = request.getfixturevalue(f"{request.param}_url")
+    with TaskSystem.running(url, private_valkey, tmp_path) as system:
+        system.environment[observability.MULTIPROCESS_DIR] = str(metrics)
         yield system
-    finally:
-        system.close()
 
 
 def _worker(system: TaskSystem, children: int = 1, **settings: object) -> Worker:

@@ -19,12 +19,8 @@ _SAYS = "no messages can be taken"
 
 @pytest.fixture
 def system(sqlite_url: str, private_valkey: ValkeyServer, tmp_path: Path) -> Iterator[TaskSystem]:
-    system = TaskSystem(sqlite_url, private_valkey, tmp_path)
-    try:
-        system.start_scheduler()
+    with TaskSystem.running(sqlite_url, private_valkey, tmp_path) as system:
         yield system
-    finally:
-        system.close()
 
 
 def _user(valkey: ValkeyServer, *rules: str) -> None:

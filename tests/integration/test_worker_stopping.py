@@ -11,9 +11,8 @@ import pytest
 
 from sicargabox_core.tasks.contracts import Queue, State
 from tests.servers.ports import wait_until
-from tests.servers.postgres import PostgresCluster, find_programs
+from tests.servers.postgres import PostgresCluster, required_programs
 from tests.servers.valkey import ValkeyServer
-from tests.settings import absent
 from tests.task_system.probe_specs import ACT
 from tests.task_system.system import SHORT, TaskSystem, Worker
 
@@ -23,12 +22,8 @@ AFTER_THE_DEADLINE = 15.0
 
 @pytest.fixture
 def system(sqlite_url: str, private_valkey: ValkeyServer, tmp_path: Path) -> Iterator[TaskSystem]:
-    system = TaskSystem(sqlite_url, private_valkey, tmp_path)
-    try:
-        system.start_scheduler()
+    with TaskSystem.running(sqlite_url, private_valkey, tmp_path) as system:
         yield system
-    finally:
-        system.close()
 
 
 def _ends(worker: Worker, *, again: int = 0) -> None:
@@ -101,10 +96,7 @@ def _reaches(worker: Worker, moment: str) -> None:
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresCluster]:
-    programs = find_programs()
-    if programs is None:
-        absent("PostgreSQL", "install postgresql-15 (only its programs are used, no service)")
-    cluster = PostgresCluster(programs)
+    cluster = PostgresCluster(required_programs())
     try:
         cluster.start()
         yield cluster

@@ -20,32 +20,14 @@ KILLS = 5
 
 @pytest.fixture
 def plain(sqlite_url: str, private_valkey: ValkeyServer, tmp_path: Path) -> Iterator[TaskSystem]:
-    system = TaskSystem(sqlite_url, private_valkey, tmp_path)
-    try:
-        system.start_scheduler()
+    with TaskSystem.running(sqlite_url, private_valkey, tmp_path) as system:
         yield system
-    finally:
-        system.close()
-
-
-@pytest.fixture
-def sentinels() -> Iterator[SentinelInstallation]:
-    installation = SentinelInstallation()
-    try:
-        installation.start()
-        yield installation
-    finally:
-        installation.stop()
 
 
 @pytest.fixture
 def watched(sqlite_url: str, sentinels: SentinelInstallation, tmp_path: Path) -> Iterator[TaskSystem]:
-    system = TaskSystem(sqlite_url, sentinels, tmp_path)
-    try:
-        system.start_scheduler()
+    with TaskSystem.running(sqlite_url, sentinels, tmp_path) as system:
         yield system
-    finally:
-        system.close()
 
 
 def _at_work(system: TaskSystem, spec: TaskSpec[Act, Acted], note: str) -> str:

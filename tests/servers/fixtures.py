@@ -1,7 +1,7 @@
 """The fixtures every test folder can use.
 
 ``database`` (on SQLite and, where there is one, on PostgreSQL), ``sqlite_url``, ``postgres_url``,
-``empty_postgres_url``, ``redis_url`` and ``private_valkey``.
+``empty_postgres_url``, ``redis_url``, ``private_valkey`` and ``sentinels``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from sicargabox_core.db import Database, migrate
-from tests.servers.postgres import PostgresCluster, find_programs
+from tests.servers.postgres import PostgresCluster, required_programs
+from tests.servers.sentinels import SentinelInstallation
 from tests.servers.valkey import ValkeyServer
-from tests.settings import absent
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +47,20 @@ def private_valkey() -> Iterator[ValkeyServer]:
         server.stop()
 
 
+@pytest.fixture
+def sentinels() -> Iterator[SentinelInstallation]:
+    """A primary, a replica and three Sentinels of this test alone."""
+    installation = SentinelInstallation()
+    try:
+        installation.start()
+        yield installation
+    finally:
+        installation.stop()
+
+
 @pytest.fixture(scope="session")
 def _postgres() -> Iterator[PostgresCluster]:
-    programs = find_programs()
-    if programs is None:
-        absent("PostgreSQL", "install postgresql-15 (only its programs are used, no service)")
-    cluster = PostgresCluster(programs)
+    cluster = PostgresCluster(required_programs())
     try:
         cluster.start()
         yield cluster

@@ -16,6 +16,7 @@ import psycopg2
 
 from sicargabox_core.db import Database, migrate
 from tests.servers.ports import free_port, wait_until
+from tests.settings import absent
 
 _TEMPLATE = "sicargabox_template"
 
@@ -26,6 +27,14 @@ def find_programs() -> Path | None:
     on_path = shutil.which("initdb")
     folders = debian + ([Path(on_path).resolve().parent] if on_path else [])
     return next((folder for folder in folders if (folder / "postgres").exists()), None)
+
+
+def required_programs() -> Path:
+    """The same for a test: skips or fails it when there is no server here."""
+    programs = find_programs()
+    if programs is None:
+        absent("PostgreSQL", "install postgresql-15 (only its programs are used, no service)")
+    return programs
 
 
 class PostgresCluster:

@@ -132,6 +132,19 @@ class TaskSystem:
         self._schedulers: list[tuple[Scheduler, threading.Thread]] = []
         self._scheduler_processes: list[subprocess.Popen[bytes]] = []
 
+    @classmethod
+    @contextlib.contextmanager
+    def running(
+        cls, database_url: str, valkey: ValkeyServer | SentinelInstallation | SecuredRedis, folder: Path
+    ) -> Iterator[TaskSystem]:
+        """One with a scheduler, for the time of a block; tests start the workers."""
+        system = cls(database_url, valkey, folder)
+        try:
+            system.start_scheduler()
+            yield system
+        finally:
+            system.close()
+
     @property
     def valkey(self) -> ValkeyServer:
         """The one server, where there are no Sentinels."""

@@ -37,13 +37,10 @@ class Claim:
     id: str
     name: str
     queue: str
-    version: int
     attempt: int
     failures: int
-    max_attempts: int
     payload: dict[str, Any]
     arguments: Payload
-    initiated_by: str
     request_id: str | None
     parent_id: str | None
     exclusive_key: str | None
@@ -131,12 +128,9 @@ def _claim_statement(known: frozenset[tuple[str, int]]) -> ReturningUpdate[Any]:
             tasks.c.id,
             tasks.c.name,
             tasks.c.queue,
-            tasks.c.version,
             tasks.c.attempt,
             tasks.c.failures,
-            tasks.c.max_attempts,
             tasks.c.payload,
-            tasks.c.initiated_by,
             tasks.c.request_id,
             tasks.c.parent_id,
             tasks.c.exclusive_key,

@@ -160,13 +160,13 @@ class Reconciler:
 
         No worker could renew one meanwhile; those that live do it now, and only the others' tasks are taken from them.
         """
-        settings, now = self._settings, self._clock()
-        away = now - self._seen > settings.task_lease_seconds / 2 + 2 * settings.reconcile_interval_seconds
-        self._seen = now
+        settings, instant = self._settings, self._clock()
+        away = instant - self._seen > settings.task_lease_seconds / 2 + 2 * settings.reconcile_interval_seconds
+        self._seen = instant
         if away and not self._waited:
-            self._leases_count_from = now + 2 * settings.task_heartbeat_seconds
+            self._leases_count_from = instant + 2 * settings.task_heartbeat_seconds
         # Once only: passes that are always late, on a machine that is too slow, must not keep dead workers' tasks.
-        self._waited = now < self._leases_count_from
+        self._waited = instant < self._leases_count_from
         return not self._waited
 
     def _kept_floors(self, session: Session) -> _Floors:
