@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from core.tests.task_laws.world import EXCLUSIVE, FOLLOWED, PLAIN, Work, World, at_once
+from core.tests.task_laws.world import BESIDE, EXCLUSIVE, FOLLOWED, PLAIN, Work, World, at_once
 
 from sicargabox_core.errors import AlreadyRunning, IdempotencyMismatch, InvalidInput, NotFound
 from sicargabox_core.tasks import store
@@ -161,6 +161,30 @@ def test_no_follow_up_for_a_task_that_has_not_begun(world: World) -> None:
     first = world.submitted(FOLLOWED)
     world.bump()
     assert world.submit(FOLLOWED).task.id == first
+    assert world.count() == 1
+
+
+@pytest.mark.parametrize("end", ["finish", "cancelled while it waits"])
+def test_what_may_follow_begins_when_another_kind_under_its_key_ends(world: World, end: str) -> None:
+    other = world.submitted(BESIDE)
+    follow_up = world.submit(FOLLOWED)
+    assert (follow_up.created, follow_up.follow_up, follow_up.due) == (True, True, ())
+    again = world.submit(FOLLOWED)
+    assert (again.created, again.already_running, again.task.id) == (False, True, follow_up.task.id)
+    assert world.claim(follow_up.task.id) is None
+    if end == "finish":
+        assert world.finish(world.claimed(other)).due == (follow_up.task.id,)
+    else:
+        assert world.cancel(other).due == (follow_up.task.id,)
+    assert world.view(follow_up.task.id).exclusive_key == "law.followed"
+    assert world.claim(follow_up.task.id) is not None
+
+
+def test_another_kind_under_the_same_key_that_may_not_follow_is_refused(world: World) -> None:
+    standing = world.submitted(FOLLOWED)
+    with pytest.raises(AlreadyRunning, match=r"law\.followed is PENDING") as refusal:
+        world.submit(BESIDE)
+    assert refusal.value.task_id == standing
     assert world.count() == 1
 
 

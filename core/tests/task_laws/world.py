@@ -53,7 +53,16 @@ FOLLOWED = TaskSpec(
     exclusive=lambda _: "law.followed",
     follow_up=True,
 )
-KNOWN: dict[str, TaskSpec[Any, Any]] = {spec.name: spec for spec in (PLAIN, ONCE, EXCLUSIVE, FOLLOWED)}
+# Another kind under the same key, as deleting an index is beside rebuilding it.
+BESIDE = TaskSpec(
+    name="law.beside",
+    queue=Queue.ELASTICSEARCH,
+    payload=Work,
+    result=Counted,
+    title="",
+    exclusive=lambda _: "law.followed",
+)
+KNOWN: dict[str, TaskSpec[Any, Any]] = {spec.name: spec for spec in (PLAIN, ONCE, EXCLUSIVE, FOLLOWED, BESIDE)}
 
 T = TypeVar("T")
 

@@ -55,7 +55,8 @@ class TaskSpec(Generic[P, R]):
 
     ``time_limit`` seconds: the heartbeat stops there and the process is killed. ``max_attempts`` counts failures
     (errors and expired leases), not drains. ``exclusive`` names the key under which only one unfinished task may
-    exist. ``follow_up``: asked for again while one runs and the data has changed since, one more run is queued.
+    exist. ``follow_up``: asked for again while one runs and the data has changed since, one more run is queued;
+    asked for while another kind of task holds the key, it begins when that one ends.
     ``startable``: staff may start it by name through the API with ``role``.
     """
 
@@ -121,6 +122,24 @@ class AuditIndexResult(Payload):
     stale_codes: list[str] = []
 
 
+class DeleteIndex(Payload):
+    """Remove the search index with all its generations, if ``generation`` is the one that serves.
+
+    Whoever asks names what they saw, so that an index built since is not removed by mistake.
+    """
+
+    generation: str = Field(min_length=1, max_length=200)
+
+
+class DeleteIndexResult(Payload):
+    """How many documents the index held; 0 when it was gone already, by an attempt before for one."""
+
+    documents: int
+
+
+# A rebuild and a delete are never unfinished at the same time.
+_WHOLE_INDEX = "search.rebuild_index"
+
 REBUILD_INDEX = TaskSpec(
     name="search.rebuild_index",
     queue=Queue.ELASTICSEARCH,
@@ -128,8 +147,18 @@ REBUILD_INDEX = TaskSpec(
     result=RebuildIndexResult,
     title="Reconstruir índice",
     time_limit=900,
-    exclusive=lambda _: "search.rebuild_index",
+    exclusive=lambda _: _WHOLE_INDEX,
     follow_up=True,
+)
+DELETE_INDEX = TaskSpec(
+    name="search.delete_index",
+    queue=Queue.ELASTICSEARCH,
+    payload=DeleteIndex,
+    result=DeleteIndexResult,
+    title="Borrar índice",
+    time_limit=120,
+    exclusive=lambda _: _WHOLE_INDEX,
+    role="admin",
 )
 UPDATE_LINES = TaskSpec(
     name="search.update_lines",
@@ -262,6 +291,7 @@ TASKS: dict[str, TaskSpec[Any, Any]] = {
     spec.name: spec
     for spec in (
         REBUILD_INDEX,
+        DELETE_INDEX,
         UPDATE_LINES,
         AUDIT_INDEX,
         GENERATE_KEYWORDS,

@@ -37,8 +37,8 @@ class Submission:
     """The task that answers a request.
 
     ``created``: this request made it. ``already_running``: an unfinished one of the same exclusive key answers.
-    ``follow_up``: it begins when the running one ends, because data changed since that one began. ``due``: ids to
-    publish after the commit.
+    ``follow_up``: it begins when the one of the same exclusive key ends, because data changed since that one began or
+    because that is another kind of task. ``due``: ids to publish after the commit.
     """
 
     task: TaskView
@@ -225,16 +225,22 @@ def _exclusive_answer(
 ) -> Submission | None:
     # The lock holds the running one's end back until our follow-up is there to be released by it.
     row = session.execute(
-        select(tasks.c.id, tasks.c.state, tasks.c.payload_hash, tasks.c.data_version)
+        select(tasks.c.id, tasks.c.name, tasks.c.state, tasks.c.payload_hash, tasks.c.data_version)
         .where(tasks.c.exclusive_key == values["exclusive_key"], UNFINISHED)
         .with_for_update()
     ).first()
     if row is None:
         return None
+    # A repeated parent begins with its children at once, so it cannot stand behind the running one.
+    may_follow = spec.follow_up and values["state"] == State.PENDING
+    if row.name != spec.name:
+        # Whoever changed data and asks for a rebuild must not fail because an index is being deleted.
+        if may_follow:
+            return _follow_up(session, row.id, values)
+        raise AlreadyRunning(f"{row.name} is {row.state}, and {spec.name} cannot run beside it", task_id=row.id)
     if row.payload_hash != values["payload_hash"]:
         raise AlreadyRunning(f"{spec.name} is already {row.state} with another payload", task_id=row.id)
-    # A repeated parent begins with its children at once, so it cannot stand behind the running one.
-    if spec.follow_up and row.state == State.STARTED and values["state"] == State.PENDING:
+    if may_follow and row.state == State.STARTED:
         current = counter(session) if data_version is None else data_version
         if current > (row.data_version or 0):
             return _follow_up(session, row.id, values)

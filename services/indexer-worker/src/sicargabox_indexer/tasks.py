@@ -1,16 +1,23 @@
-"""What the indexer-worker does: rebuild, update and audit the search index."""
+"""What the indexer-worker does: rebuild, update, audit and delete the search index."""
 
 from __future__ import annotations
 
+from sqlalchemy.orm import Session
+
+from sicargabox_core.accounts import audit as audit_trail
 from sicargabox_core.search import indexing
 from sicargabox_core.search.service import make_engine
+from sicargabox_core.tasks import views
 from sicargabox_core.tasks.context import TaskContext
 from sicargabox_core.tasks.contracts import (
     AUDIT_INDEX,
+    DELETE_INDEX,
     REBUILD_INDEX,
     UPDATE_LINES,
     AuditIndex,
     AuditIndexResult,
+    DeleteIndex,
+    DeleteIndexResult,
     RebuildIndex,
     RebuildIndexResult,
     UpdateLines,
@@ -34,6 +41,28 @@ def rebuild_index(_payload: RebuildIndex, ctx: TaskContext) -> RebuildIndexResul
     return RebuildIndexResult(
         documents=rebuilt.documents, time=f"{max(1, round(rebuilt.seconds))}s", seconds=rebuilt.seconds
     )
+
+
+@handles(app, DELETE_INDEX)
+def delete_index(payload: DeleteIndex, ctx: TaskContext) -> DeleteIndexResult:
+    """Removes the index while the task's row is locked, and writes into the audit trail who wanted it."""
+    with ctx.session() as session:
+        wanted_by = views.get(session, ctx.task_id).initiated_by
+    documents = make_engine(ctx.settings).delete(payload.generation, publish=ctx.locked_attempt)
+    ctx.log.warning("index deleted", generation=payload.generation, documents=documents, initiated_by=wanted_by)
+
+    def record(session: Session) -> None:
+        audit_trail.record(
+            session,
+            actor=wanted_by,
+            action="index.delete",
+            object_type="index",
+            object_id=payload.generation[:100],
+            before={"documents": documents},
+        )
+
+    ctx.effects(record)
+    return DeleteIndexResult(documents=documents)
 
 
 @handles(app, UPDATE_LINES)

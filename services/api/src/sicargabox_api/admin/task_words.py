@@ -28,6 +28,7 @@ STATE_TONES = {
 }
 _TASK_WORDS: dict[str, Any] = {
     "search.rebuild_index": _("Rebuild index"),
+    "search.delete_index": _("Delete the index"),
     "search.update_lines": _("Update lines in the index"),
     "search.audit": _("Audit the index"),
     "ai.generate_keywords": _("Generate keywords"),

@@ -372,12 +372,14 @@ ACTION_WORDS: list[tuple[str, Any]] = [
     ("keyword.undo", _("Took a decision back")),
     ("tariff.import", _("Imported the tariff")),
     ("tariff.starter", _("Loaded the starter catalogue")),
+    ("index.delete", _("Deleted the search index")),
 ]
 _KINDS: list[tuple[str, Any]] = [
     ("user", _("User")),
     ("token", _("API token")),
     ("keyword", _("Keyword")),
     ("tariff", _("Tariff")),
+    ("index", _("Search index")),
 ]
 _CHANGED: dict[str, Any] = {
     "role": _("Role"),
@@ -386,6 +388,7 @@ _CHANGED: dict[str, Any] = {
     "text": _("Word"),
     "line_code": _("Tariff line"),
     "sessions": _("Sessions"),
+    "documents": _("Documents"),
     "read": _("Rows read"),
     "nodes": _("Nodes"),
     "lines": _("Tariff lines"),
