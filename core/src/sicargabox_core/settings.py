@@ -24,6 +24,8 @@ ENV_PREFIX = "SICARGABOX_"
 _OF_TESTS = (f"{ENV_PREFIX}TEST_", f"{ENV_PREFIX}REQUIRE_")
 _RATE_LIMIT = re.compile(r"[1-9]\d*/(second|minute|hour|day)")
 _LEAST_SECRET_KEY = 32
+# What Elasticsearch takes for the name of an index, short enough that a generation's name fits behind it.
+_INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 
 
 class Settings(BaseSettings):
@@ -84,7 +86,27 @@ class Settings(BaseSettings):
     )
     redis_tls_cert_file: str = Field("", description="Certificate we show Redis, where it asks for one.")
     redis_tls_key_file: str = Field("", description="Private key of that certificate.")
-    search_url: str = Field("", description="Elasticsearch address; empty: the embedded engine.")
+    search_url: str = Field(
+        "", description="Elasticsearch: `https://host:port`, several with `;` between them; empty: the embedded engine."
+    )
+    search_api_key: SecretStr = Field(SecretStr(""), description="API key of Elasticsearch, encoded as it gives it.")
+    search_api_key_file: str = Field("", description="File that holds that key, in its place.")
+    search_username: str = Field("", description="User of Elasticsearch, where there is no API key.")
+    search_password: SecretStr = Field(SecretStr(""), description="Password of that user.")
+    search_password_file: str = Field("", description="File that holds that password, in its place.")
+    search_ca_file: str = Field(
+        "", description="Certificates that Elasticsearch's own must be signed by; empty: those the client carries."
+    )
+    search_index: str = Field(
+        "partidas_arancelarias",
+        description="Alias that is searched; indexes are named after it. Each installation of a cluster has its own.",
+    )
+    search_replicas: int = Field(
+        0, ge=0, le=10, description="Copies of the index on other nodes of Elasticsearch; 1 or more where it has nodes."
+    )
+    search_timeout_seconds: float = Field(
+        0.2, gt=0, le=10, description="A search that Elasticsearch has not answered by then is answered from SQL."
+    )
 
     secret_key: SecretStr = Field(
         SecretStr(""), description="Key that signs CSRF cookies; empty: generated into the data folder (development)."
@@ -156,6 +178,7 @@ class Settings(BaseSettings):
                 )
         self._check_forms()
         self._check_redis()
+        self._check_search()
         return self
 
     def _check_forms(self) -> None:
@@ -198,14 +221,7 @@ class Settings(BaseSettings):
                     ) from error
 
     def _check_redis(self) -> None:
-        for name in ("redis_password", "redis_sentinel_password"):
-            if getattr(self, name).get_secret_value() and getattr(self, f"{name}_file"):
-                raise InvalidSetting(
-                    "a password and a file that holds it cannot both be right",
-                    field=f"{ENV_PREFIX}{name.upper()}_FILE",
-                    remedy=f"Unset it or {ENV_PREFIX}{name.upper()}.",
-                )
-            self._secret(name)
+        self._check_secrets("redis_password", "redis_sentinel_password")
         if self.redis_tls and self.embedded_redis:
             raise InvalidSetting(
                 "the embedded Redis listens on this machine only and speaks no TLS",
@@ -231,6 +247,46 @@ class Settings(BaseSettings):
                 remedy="Set both or none.",
             )
 
+    def _check_search(self) -> None:
+        self._check_secrets("search_api_key", "search_password")
+        if not _INDEX_NAME.fullmatch(self.search_index):
+            raise InvalidSetting(
+                f"{self.search_index!r} is not a name for an index",
+                field=f"{ENV_PREFIX}SEARCH_INDEX",
+                remedy="Use small letters, digits, dashes and underscores, a letter first.",
+            )
+        if self.effective_search_api_key and self.search_username:
+            raise InvalidSetting(
+                "an API key and a user cannot both sign in",
+                field=f"{ENV_PREFIX}SEARCH_USERNAME",
+                remedy="Unset it or the API key.",
+            )
+        if bool(self.search_username) != bool(self.effective_search_password):
+            missing = "PASSWORD" if self.search_username else "USERNAME"
+            raise InvalidSetting(
+                "a user and a password belong together",
+                field=f"{ENV_PREFIX}SEARCH_{missing}",
+                remedy="Set both or none.",
+            )
+        if self.search_ca_file:
+            _content("search_ca_file", self.search_ca_file)
+            if not self.search_url.startswith("https://"):
+                raise InvalidSetting(
+                    "a certificate is of use over TLS only, and Elasticsearch is spoken to in plain text",
+                    field=f"{ENV_PREFIX}SEARCH_CA_FILE",
+                    remedy=f"Begin {ENV_PREFIX}SEARCH_URL with https://, or unset it.",
+                )
+
+    def _check_secrets(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name).get_secret_value() and getattr(self, f"{name}_file"):
+                raise InvalidSetting(
+                    "a password and a file that holds it cannot both be right",
+                    field=f"{ENV_PREFIX}{name.upper()}_FILE",
+                    remedy=f"Unset it or {ENV_PREFIX}{name.upper()}.",
+                )
+            self._secret(name)
+
     def _secret(self, name: str) -> str:
         path: str = getattr(self, f"{name}_file")
         if not path:
@@ -253,6 +309,16 @@ class Settings(BaseSettings):
     def effective_redis_sentinel_password(self) -> str:
         """The same of the Sentinels."""
         return self._secret("redis_sentinel_password")
+
+    @property
+    def effective_search_api_key(self) -> str:
+        """The API key of Elasticsearch, likewise."""
+        return self._secret("search_api_key")
+
+    @property
+    def effective_search_password(self) -> str:
+        """The password of the user of Elasticsearch, likewise."""
+        return self._secret("search_password")
 
     @property
     def redis_over_tls(self) -> bool:

@@ -7,15 +7,29 @@ made while a generation is being built are in it when it serves.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+from sicargabox_core.errors import InvalidInput
 from sicargabox_core.search.document import TariffDocument
 from sicargabox_core.search.vocabulary import Vocabulary
 
 MOST_CANDIDATES = 200
+# They decide which lines are fetched, never their order on the page. One set for both engines: they fetch the same.
+PHRASE_WEIGHT, TERM_WEIGHT, OWN_WEIGHT, PARENT_WEIGHT = 6.0, 3.0, 2.0, 0.7
+
+_GENERATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check_generation(name: str) -> None:
+    """Raises ``InvalidInput`` for a name that could lead elsewhere than to a generation's own place."""
+    if not _GENERATION.fullmatch(name):
+        raise InvalidInput(
+            "not a name for a generation", field="generation", remedy="Use letters, digits, dots and dashes."
+        )
 
 
 class Candidate(NamedTuple):

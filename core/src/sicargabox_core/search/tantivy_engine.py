@@ -17,7 +17,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import re
 import shutil
 import threading
 import time
@@ -31,11 +30,16 @@ from typing import Any
 import structlog
 import tantivy
 
-from sicargabox_core.errors import Conflict, DataFault, InvalidInput, TaskFailed, Unavailable
+from sicargabox_core.errors import Conflict, DataFault, TaskFailed, Unavailable
 from sicargabox_core.search import evidence
-from sicargabox_core.search.document import TariffDocument, TermGroup
+from sicargabox_core.search.completions import MOST_COMPLETIONS, best_completions, completion_terms, term_prefix
+from sicargabox_core.search.document import TariffDocument
 from sicargabox_core.search.engine import (
     MOST_CANDIDATES,
+    OWN_WEIGHT,
+    PARENT_WEIGHT,
+    PHRASE_WEIGHT,
+    TERM_WEIGHT,
     Candidate,
     Completion,
     EngineStatus,
@@ -45,9 +49,9 @@ from sicargabox_core.search.engine import (
     OnProgress,
     Publish,
     Replaced,
+    check_generation,
 )
 from sicargabox_core.search.evidence import OWN, PARENT, TERM, Block, blocks
-from sicargabox_core.search.text import fold
 from sicargabox_core.search.vocabulary import Vocabulary, VocabularyBuilder
 
 log = structlog.get_logger(__name__)
@@ -61,13 +65,7 @@ _LOCK_POLL = 0.02
 _OPEN_ATTEMPTS = 5
 # About 3 kB each.
 _KEPT_LINES = 4096
-_GENERATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _POINTER, _VOCABULARY, _BUILT, _JOURNAL = "pointer.json", "vocabulary.json", "built.json", "journal.jsonl"
-_MOST_COMPLETIONS = 3000
-_LONGEST_COMPLETION = 60
-_SEPARATOR, _SPACE = "\x1f", "\x1e"
-# Weights that decide only which lines are fetched, never their order on the page.
-_PHRASE, _TERM, _OWN, _PARENT = 6.0, 3.0, 2.0, 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,10 +171,7 @@ class TantivyEngine:
 
         An attempt that woke after another took over must not take that one's unfinished folder for a leftover.
         """
-        if not _GENERATION.fullmatch(generation):
-            raise InvalidInput(
-                "not a name for a generation", field="generation", remedy="Use letters, digits, dots and dashes."
-            )
+        check_generation(generation)
         with self._write_lock(), publish():
             pointer = self._pointer_to_replace()
             if pointer and generation == pointer.generation:
@@ -305,16 +300,9 @@ class TantivyEngine:
         current = self._current()
         # The filter leaves terms out of which only deleted documents are left.
         terms = current.searcher.terms_with_prefix(
-            "completions", prefix.replace(" ", _SPACE), filter_query=tantivy.Query.all_query(), limit=_MOST_COMPLETIONS
+            "completions", term_prefix(prefix), filter_query=tantivy.Query.all_query(), limit=MOST_COMPLETIONS
         )
-        found: dict[str, tuple[tuple[int, int, int], Completion]] = {}
-        for term, lines in terms:
-            folded, text, language = term.replace(_SPACE, " ").split(_SEPARATOR)
-            # Short phrases first: they are the general words; among equals the one that leads to more lines.
-            order = (folded.count(" "), -lines, len(text))
-            if folded not in found or order < found[folded][0]:
-                found[folded] = (order, Completion(text, language, lines))
-        return [completion for _, completion in sorted(found.values(), key=lambda item: item[0])[:limit]]
+        return best_completions(terms, limit)
 
     def status(self) -> EngineStatus:
         """See ``engine.SearchEngine.status``."""
@@ -456,23 +444,8 @@ def _as_tantivy(document: TariffDocument, parts: Sequence[Block]) -> tantivy.Doc
     for source, name in _FIELD_OF.items():
         stored.add_text(name, " ".join([part.stems for part in parts if part.source == source]))
     stored.add_text("phrases", " ".join([part.phrases for part in parts]))
-    stored.add_text("completions", " ".join([_completions(group) for group in document.terms]))
+    stored.add_text("completions", " ".join([term for group in document.terms for term in completion_terms(group)]))
     return stored
-
-
-@lru_cache(maxsize=256)
-def _completions(group: TermGroup) -> str:
-    """What may be suggested while somebody types: the phrase folded, as it is shown, and its language.
-
-    Each is one word for the index, since adding many small texts to a document took longer than indexing them.
-    """
-    return " ".join(
-        [
-            _SEPARATOR.join((fold(term.text), term.text, term.language)).replace(" ", _SPACE)
-            for term in group.terms
-            if len(term.text) <= _LONGEST_COMPLETION and term.text.isprintable()
-        ]
-    )
 
 
 def _fill(index: tantivy.Index, documents: Iterable[TariffDocument], on_progress: OnProgress) -> tuple[int, Vocabulary]:
@@ -554,11 +527,11 @@ def _tantivy_query(schema: tantivy.Schema, lookup: Lookup, filters: Filters) -> 
         query = tantivy.Query.term_query(schema, field, value, index_option="basic")
         return tantivy.Occur.Must, tantivy.Query.const_score_query(query, 0.0)
 
-    wanted = [term("phrases", phrase, _PHRASE * (1 + phrase.count("_"))) for phrase in lookup.phrases]
+    wanted = [term("phrases", phrase, PHRASE_WEIGHT * (1 + phrase.count("_"))) for phrase in lookup.phrases]
     for stemmed, weight in lookup.stems:
-        wanted.append(term("terms", stemmed, _TERM * weight))
-        wanted.append(term("own", stemmed, _OWN * weight))
-        wanted.append(term("parents", stemmed, _PARENT * weight))
+        wanted.append(term("terms", stemmed, TERM_WEIGHT * weight))
+        wanted.append(term("own", stemmed, OWN_WEIGHT * weight))
+        wanted.append(term("parents", stemmed, PARENT_WEIGHT * weight))
     clauses: list[tuple[tantivy.Occur, tantivy.Query]] = []
     if wanted:
         clauses.append((tantivy.Occur.Must, tantivy.Query.boolean_query(wanted)))
