@@ -24,6 +24,7 @@ _PATIENCE = 120.0
 _OF_ONE_HOP = {"connection", "content-length", "transfer-encoding", "keep-alive", "host", "accept-encoding"}
 _PRODUCT = ("X-Elastic-Product", "Elasticsearch")
 _VERSION = "9.4.3"
+_FIRST_ERROR = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +221,38 @@ def cut(request: Request, forward: Forward) -> Answer:
     return dataclasses.replace(forward(request), cut=True)
 
 
+class Hold:
+    """Keeps back the first request whose method and path have ``pattern`` in them, as a slow road would.
+
+    The others pass. ``arrived`` is set when it is there; it goes on after ``release``, or never when ``lost``.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        """``pattern`` is searched in e.g. ``POST /_aliases``."""
+        self._pattern = re.compile(pattern)
+        self._lock = threading.Lock()
+        self._taken, self._lost = False, False
+        self._released = threading.Event()
+        self.arrived = threading.Event()
+
+    def release(self, *, lost: bool = False) -> None:
+        """Lets it go on, or drops it."""
+        self._lost = lost
+        self._released.set()
+
+    def __call__(self, request: Request, forward: Forward) -> Answer:
+        """See ``Fault``."""
+        with self._lock:
+            mine = not self._taken and self._pattern.search(f"{request.method} {request.path}") is not None
+            self._taken = self._taken or mine
+        if mine:
+            self.arrived.set()
+            self._released.wait(_PATIENCE)
+            if self._lost:
+                raise Silence
+        return forward(request)
+
+
 class BulkItems:
     """Refuses every third line of bulk calls, each ``times`` times; the others are written.
 
@@ -227,8 +260,9 @@ class BulkItems:
     """
 
     def __init__(self, status: int, kind: str, reason: str, *, times: int = 1_000_000) -> None:
-        """``status``, ``kind`` and ``reason``: what each refused item is told."""
-        self._status, self._error, self._times = status, {"type": kind, "reason": reason}, times
+        """``status``, ``kind`` and ``reason``: what each refused item is told. With 201 it is told to be written."""
+        told = {"error": {"type": kind, "reason": reason}} if status >= _FIRST_ERROR else {"result": "created"}
+        self._told, self._times = {"status": status, **told}, times
         self._lock = threading.Lock()
         self._met: Counter[str] = Counter()
         self.refused = 0
@@ -251,12 +285,10 @@ class BulkItems:
             told = json.loads(answer.body)
         items = iter(told["items"])
         told["items"] = [
-            {kind: {"_index": about.get("_index"), "_id": about["_id"], "status": self._status, "error": self._error}}
-            if no
-            else next(items)
+            {kind: {"_index": about.get("_index"), "_id": about["_id"], **self._told}} if no else next(items)
             for (kind, about, _), no in zip(operations, refused, strict=True)
         ]
-        told["errors"] = told["errors"] or any(refused)
+        told["errors"] = told["errors"] or ("error" in self._told and any(refused))
         return dataclasses.replace(answer, body=json.dumps(told).encode())
 
     def _refuses(self, kind: str, about: dict[str, Any]) -> bool:
