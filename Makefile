@@ -35,8 +35,11 @@ clean: ## Remove .venv and caches (never the data folder)
 
 ##@ Test it (T="path -x" runs chosen tests; skipped tests are listed with the reason)
 
+# Side by side, module by module; each process starts servers of its own. Chosen tests run in one.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadscope
+
 test: $(VENV)/dev.stamp ## Every test that needs no further server
-	$(BIN)/python -m pytest $(or $(T),$(TESTS))
+	$(BIN)/python -m pytest $(or $(T),$(SIDE_BY_SIDE) $(TESTS))
 
 test-integration: $(VENV)/dev.stamp ## Tests that need PostgreSQL and redis-server (the programs; no service)
 	$(BIN)/python -m pytest $(or $(T),tests/integration)

@@ -51,7 +51,9 @@ class Installation:
         self.database = Database.from_settings(self.settings)
         migrate(self.database)
         with self.database.write() as session:
-            self.token = create_token(session, "benchmark", Role.ADMIN, ["tasks", "search"], by="benchmark")[1]
+            # The folder's name in it: one database may see several installations, one after the other.
+            name = f"benchmark-{folder.name}"[:60]
+            self.token = create_token(session, name, Role.ADMIN, ["tasks", "search"], by="benchmark")[1]
         self.publisher = Publisher(self.settings, make_celery(self.settings, "benchmark"), capacity=100_000)
         self.tasks = TaskService(self.database, self.publisher)
         self._processes = Processes(folder)
