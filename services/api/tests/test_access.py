@@ -32,6 +32,8 @@ STAFF = {
     ("GET", f"{API}/queues"): (Role.VIEWER, "queues"),
     ("GET", f"{API}/queues/{{queue}}/messages"): (Role.VIEWER, "queues"),
     ("GET", f"{API}/redis"): (Role.VIEWER, "queues"),
+    ("GET", f"{API}/index"): (Role.VIEWER, "tasks"),
+    ("DELETE", f"{API}/index"): (Role.ADMIN, "tasks"),
 }
 # Each startable task names its own role.
 STARTS = {("POST", f"{API}/tasks/{name}"): (Role(TASKS[name].role), "tasks") for name in STARTABLE}

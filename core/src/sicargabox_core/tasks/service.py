@@ -62,6 +62,11 @@ class TaskService:
             self._publisher.publish([submission.task])
         return submission
 
+    def key_is_known(self, spec: TaskSpec[Any, Any], *, initiated_by: str, idempotency_key: str) -> bool:
+        """Whether ``submit`` with this key would be answered by the task that was made with it."""
+        with self._database.read() as session:
+            return store.key_is_known(session, spec, initiated_by, idempotency_key)
+
     def get(self, task_id: str) -> store.TaskView:
         """The task, with the progress its worker told last; raises ``NotFound``."""
         with self._database.read() as session:

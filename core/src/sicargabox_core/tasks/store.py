@@ -26,7 +26,7 @@ from sicargabox_core.tasks.lifecycle import (
 from sicargabox_core.tasks.parents import Child
 from sicargabox_core.tasks.repetition import REPEATED_AT_ONCE, Repetitions, Skipped, retry, retry_dead
 from sicargabox_core.tasks.retention import delete_finished
-from sicargabox_core.tasks.submission import Submission, bump_counter, counter, submit, submit_alone
+from sicargabox_core.tasks.submission import Submission, bump_counter, counter, key_is_known, submit, submit_alone
 from sicargabox_core.tasks.views import (
     DEAD_LETTERS_COUNTED,
     Hint,
@@ -72,6 +72,7 @@ __all__ = [
     "heartbeat",
     "hints",
     "is_retryable",
+    "key_is_known",
     "list_tasks",
     "lock_attempt",
     "record_error",

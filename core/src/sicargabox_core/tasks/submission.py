@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Executable, null, select, update
+from sqlalchemy import ColumnElement, Executable, null, select, update
 from sqlalchemy.orm import Session
 
 from sicargabox_core.db import Database, db_now, engine_of, insert_if_new
@@ -132,6 +132,15 @@ def _offering(target: Session | Database) -> Executable:
     return _OFFERINGS[kind]
 
 
+def key_is_known(session: Session, spec: TaskSpec[Any, Any], initiated_by: str, key: str) -> bool:
+    """Whether a task was made with this Idempotency-Key."""
+    return session.execute(select(tasks.c.id).where(*_same_key(spec, initiated_by, key))).first() is not None
+
+
+def _same_key(spec: TaskSpec[Any, Any], initiated_by: str, key: str) -> tuple[ColumnElement[bool], ...]:
+    return tasks.c.initiated_by == initiated_by, tasks.c.name == spec.name, tasks.c.idempotency_key == key
+
+
 def _without_stamp(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != "published_at"}
 
@@ -196,11 +205,7 @@ def _answer(
 ) -> Submission | None:
     """The answer of the row in the way; None when it is gone by now."""
     if (key := values.get("idempotency_key")) is not None:
-        same_key = (
-            tasks.c.initiated_by == values["initiated_by"],
-            tasks.c.name == spec.name,
-            tasks.c.idempotency_key == key,
-        )
+        same_key = _same_key(spec, values["initiated_by"], key)
         row = session.execute(select(*PUBLIC, tasks.c.payload_hash).where(*same_key)).first()
         if row is not None:
             if row.payload_hash != values["payload_hash"]:

@@ -20,7 +20,7 @@ from sicargabox_api.middleware import BodyLimit, RequestContext
 from sicargabox_api.public import routes as public_pages
 from sicargabox_api.public.page_route import answer_strays
 from sicargabox_api.rate_limits import RateLimits
-from sicargabox_api.routes import health, lines, queues, search, selections, tasks
+from sicargabox_api.routes import health, index, lines, queues, search, selections, tasks
 from sicargabox_api.routes.task_events import Listeners
 from sicargabox_api.search_log import SearchLogWriter
 from sicargabox_api.services import Services
@@ -98,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.add_handlers(app)
 
     api = APIRouter(prefix=PREFIX)
-    for module in (search, lines, selections, tasks, queues):
+    for module in (search, lines, selections, tasks, queues, index):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(health.router)

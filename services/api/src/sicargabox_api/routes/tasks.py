@@ -39,6 +39,7 @@ from sicargabox_core.tasks.store import Submission, TaskView
 SCOPE = "tasks"
 STARTABLE: Mapping[str, TaskSpec[Any, Any]] = {name: spec for name, spec in TASKS.items() if spec.startable}
 _EXAMPLES: Mapping[str, dict[str, Any]] = {
+    "search.delete_index": {"generation": "0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b-1"},
     "search.update_lines": {"codes": ["8517130000"]},
     "ai.generate_keywords": {"chapter": "85", "languages": ["es", "en"]},
     "learning.analyse_selections": {"people": 3},
@@ -133,9 +134,7 @@ def start_task(
         request_id=request.state.request_id,
         idempotency_key=idempotency_key,
     )
-    if idempotency_key and not submission.created and not submission.already_running:
-        response.headers["Idempotency-Replayed"] = "true"
-    return _started(request, response, submission)
+    return started(request, response, submission, idempotency_key)
 
 
 def _startable(name: str) -> TaskSpec[Any, Any]:
@@ -164,7 +163,12 @@ def _payload(spec: TaskSpec[Any, Any], body: dict[str, Any]) -> Payload:
     return payload
 
 
-def _started(request: Request, response: Response, submission: Submission) -> StartedTask:
+def started(
+    request: Request, response: Response, submission: Submission, idempotency_key: str | None = None
+) -> StartedTask:
+    """The answer to whoever asked for a task, with its status and headers."""
+    if idempotency_key and not submission.created and not submission.already_running:
+        response.headers["Idempotency-Replayed"] = "true"
     if submission.already_running:
         response.status_code = 200
     response.headers["Location"] = str(request.app.url_path_for("show_task", task_id=submission.task.id))
@@ -254,7 +258,7 @@ def retry_task(
     """Makes a new task with `retried_from`; of a task whose parts failed only those run again."""
     _may_change(caller, services.tasks.get(str(task_id)))
     submission = services.tasks.retry(str(task_id), by=caller.name, request_id=request.state.request_id)
-    return _started(request, response, submission)
+    return started(request, response, submission)
 
 
 def _may_change(caller: Principal, task: TaskView) -> None:
