@@ -130,3 +130,36 @@ def test_files_of_redis_that_cannot_be_meant_are_refused_at_start(given: dict[st
     with pytest.raises(InvalidSetting, match=variable) as caught:
         load_settings(**given)
     assert caught.value.remedy
+
+
+def test_an_api_key_is_read_from_its_file_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a2V5OnNlY3JldA==\n")
+    settings = load_settings(search_url="https://h:9200", search_api_key_file=f"{tmp_path}/key")
+    assert settings.effective_search_api_key == "a2V5OnNlY3JldA=="
+    assert "a2V5" not in repr(load_settings(search_api_key="a2V5OnNlY3JldA=="))
+
+
+@pytest.mark.parametrize(
+    ("given", "variable"),
+    [
+        ({"search_api_key_file": "/nowhere"}, "SICARGABOX_SEARCH_API_KEY_FILE: /nowhere cannot be read"),
+        ({"search_api_key_file": "/dev/null", "search_api_key": "k"}, "SICARGABOX_SEARCH_API_KEY_FILE"),
+        ({"search_password_file": "/dev/null"}, "SICARGABOX_SEARCH_PASSWORD_FILE: /dev/null is empty"),
+        ({"search_username": "u", "search_password": "p", "search_api_key": "k"}, "SICARGABOX_SEARCH_USERNAME"),
+        ({"search_username": "u"}, "SICARGABOX_SEARCH_PASSWORD"),
+        ({"search_password": "p"}, "SICARGABOX_SEARCH_USERNAME"),
+        ({"search_url": "http://h:9200", "search_ca_file": "/dev/null"}, "SICARGABOX_SEARCH_CA_FILE: .*plain text"),
+        ({"search_url": "https://h:9200", "search_ca_file": "/nowhere"}, "SICARGABOX_SEARCH_CA_FILE: /nowhere"),
+        ({"search_index": "Partidas"}, "SICARGABOX_SEARCH_INDEX"),
+        ({"search_index": "partidas,*"}, "SICARGABOX_SEARCH_INDEX"),
+        ({"search_index": ""}, "SICARGABOX_SEARCH_INDEX"),
+        ({"search_replicas": -1}, "SICARGABOX_SEARCH_REPLICAS"),
+        ({"search_timeout_seconds": 0}, "SICARGABOX_SEARCH_TIMEOUT_SECONDS"),
+    ],
+)
+def test_settings_of_a_search_server_that_cannot_be_meant_are_refused_at_start(
+    given: dict[str, object], variable: str
+) -> None:
+    with pytest.raises(InvalidSetting, match=variable) as caught:
+        load_settings(**given)
+    assert caught.value.remedy

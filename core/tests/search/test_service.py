@@ -231,6 +231,21 @@ def test_a_keyword_that_was_removed_is_no_longer_suggested(
     assert service.suggest("telefonit")["suggestions"] == []
 
 
-def test_an_engine_we_do_not_have_is_refused_by_name() -> None:
+def test_the_settings_choose_the_engine_and_nothing_is_asked_for_it(tmp_path: Path) -> None:
+    assert make_engine(Settings(data_dir=tmp_path)).name == "tantivy"
+    assert make_engine(Settings(search_url="http://127.0.0.1:9")).name == "elasticsearch"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:9200", "ftp://h:9200", "https://", "http://h:port", "https://a:9200;http://b:9200", "http://h/?q=1"],
+)
+def test_an_address_that_cannot_be_of_a_search_server_is_refused_by_name(url: str) -> None:
     with pytest.raises(InvalidSetting, match="SICARGABOX_SEARCH_URL"):
-        make_engine(Settings(search_url="http://localhost:9200"))
+        make_engine(Settings(search_url=url))
+
+
+def test_a_password_in_the_address_of_a_search_server_is_refused_and_not_told() -> None:
+    with pytest.raises(InvalidSetting, match="SICARGABOX_SEARCH_URL") as caught:
+        make_engine(Settings(search_url="https://elastic:hunter22@h:9200"))
+    assert "hunter22" not in str(caught.value)

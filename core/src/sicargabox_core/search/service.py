@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from sicargabox_core.catalogue.models import CourierCategory, TariffLine
 from sicargabox_core.catalogue.tariff import display_code
 from sicargabox_core.db import Database
-from sicargabox_core.errors import DataFault, InvalidInput, InvalidSetting, Unavailable
+from sicargabox_core.errors import DataFault, InvalidInput, Unavailable
 from sicargabox_core.observability import SEARCH_SECONDS, SEARCHES
 from sicargabox_core.search.documents import plain_wording
 from sicargabox_core.search.engine import MOST_CANDIDATES, Candidate, Filters, Lookup, SearchEngine
@@ -105,13 +105,11 @@ class SuggestAnswer(TypedDict):
 
 
 def make_engine(settings: Settings) -> SearchEngine:
-    """The engine the settings name. Raises ``InvalidSetting`` for one that this release does not have."""
+    """The engine the settings name; it asks no server yet. Raises ``InvalidSetting`` for an address that is none."""
     if settings.search_url:
-        raise InvalidSetting(
-            "no other engine than the embedded one is built in",
-            field="SICARGABOX_SEARCH_URL",
-            remedy="Unset it.",
-        )
+        from sicargabox_core.search.elasticsearch_engine import ElasticsearchEngine
+
+        return ElasticsearchEngine(settings)
     from sicargabox_core.search.tantivy_engine import TantivyEngine
 
     return TantivyEngine(settings.data_dir / "search")
