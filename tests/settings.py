@@ -15,7 +15,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-_DATA = REPOSITORY.parent / "shared" / "data"
+_SHARED = REPOSITORY.parent / "shared"
+_DATA = _SHARED / "data"
 
 
 class MachineSettings(BaseSettings):
@@ -26,6 +27,10 @@ class MachineSettings(BaseSettings):
     tariff_csv: Path = Field(_DATA / "honduras-tariff-2022.csv", description="The official tariff as CSV.")
     hs_english_csv: Path = Field(_DATA / "harmonized-system-en.csv", description="The English HS wording as CSV.")
     screenshots: Path | None = Field(None, description="Where browser tests leave their pictures; none: a temp folder.")
+    search_server: Path = Field(
+        _SHARED / "tools" / "search-server" / "search-server", description="The script that starts Elasticsearch."
+    )
+    search_url: str = Field("", description="An Elasticsearch that runs already, for tests that only use one.")
     examples: int = Field(0, ge=0, description="Examples of the task model for each database; 0: 150, always the same.")
     seed: int | None = Field(None, description="Where these examples begin; none: anywhere.")
     fault_repeats: int = Field(1, ge=1, description="How often the fault suite does each fault.")

@@ -9,10 +9,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from sicargabox_core.db import Database, migrate
+from sicargabox_core.settings import Settings
+from tests.servers.elasticsearch import ElasticsearchServer, remove_indexes
 from tests.servers.postgres import PostgresCluster, required_programs
 from tests.servers.sentinels import SentinelInstallation
 from tests.servers.valkey import ValkeyServer
@@ -108,3 +111,30 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     database = Database(request.getfixturevalue(f"{request.param}_url"))
     yield database
     database.dispose()
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url() -> Iterator[str]:
+    """Address of a real Elasticsearch that all tests share: use an alias of your own, and stop it never."""
+    if machine().search_url:
+        yield machine().search_url
+        return
+    server = ElasticsearchServer()
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def elasticsearch_settings(elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings that lead to that server, with an alias of this module alone and patience for a busy machine."""
+    alias = f"test-{uuid4().hex[:12]}"
+    yield Settings(
+        data_dir=tmp_path_factory.mktemp("data"),
+        search_url=elasticsearch_url,
+        search_index=alias,
+        search_timeout_seconds=10,
+    )
+    remove_indexes(elasticsearch_url, alias)
