@@ -19,6 +19,7 @@ from tests.servers.elasticsearch import ElasticsearchServer, remove_indexes
 from tests.servers.postgres import PostgresCluster, required_programs
 from tests.servers.sentinels import SentinelInstallation
 from tests.servers.valkey import ValkeyServer
+from tests.settings import machine
 
 
 @pytest.fixture(scope="session")
