@@ -17,7 +17,7 @@ B ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .PHONY: help setup run test lint format lock reference bench bench-tasks clean test-integration test-browser \
-  test-faults test-faults-long test-model-long
+  test-faults test-faults-long test-model-long images
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,21 @@ LOCKED := build api indexer-worker ai-worker learning-worker run peers
 lock: $(VENV)/dev.stamp ## Lock requirements/*.in into *.txt (LOCKFLAGS=--upgrade takes newer versions)
 	cd requirements && ../$(LOCK) dev.in -o dev.txt
 	cd requirements && for name in $(LOCKED); do ../$(LOCK) "$$name.in" -c dev.txt -o "$$name.txt" || exit 1; done
+
+##@ Ship it
+
+IMAGES := api indexer-worker ai-worker learning-worker
+IMAGE_PREFIX ?= sicargabox-
+IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' core/pyproject.toml)
+# Another builder, or more arguments: IMAGE_ARGS="--build-arg PIP_INDEX_URL=… --build-arg PYTHON_IMAGE=…"
+DOCKER_BUILD ?= docker build
+IMAGE_ARGS ?=
+
+images: ## Build the four images (IMAGES="api" builds one; also IMAGE_PREFIX, IMAGE_TAG, IMAGE_ARGS, DOCKER_BUILD)
+	@for name in $(IMAGES); do \
+	  $(DOCKER_BUILD) $(IMAGE_ARGS) --build-arg VERSION=$(IMAGE_TAG) --build-arg REVISION=$$(git rev-parse HEAD) \
+	    -t $(IMAGE_PREFIX)$$name:$(IMAGE_TAG) -f services/$$name/Dockerfile . || exit 1; \
+	done
 
 ##@ Measure it
 
