@@ -10,6 +10,7 @@ from core.tests.search.tariff import fill
 from sicargabox_core.db import Database
 from sicargabox_core.lexicon.loader import Lexicon, Term
 from sicargabox_core.search.tantivy_engine import TantivyEngine
+from tests.search_laws.place import TantivyPlace
 
 
 @pytest.fixture
@@ -28,9 +29,15 @@ def sqlite_catalogue(sqlite_url: str) -> Database:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> TantivyEngine:
+def place(tmp_path: Path) -> TantivyPlace:
+    """A folder that the first rebuild makes."""
+    return TantivyPlace(tmp_path / "search")
+
+
+@pytest.fixture
+def engine(place: TantivyPlace) -> TantivyEngine:
     """An engine without an index."""
-    return TantivyEngine(tmp_path / "search")
+    return place.engine()
 
 
 @pytest.fixture(autouse=True)

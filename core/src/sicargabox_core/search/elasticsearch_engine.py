@@ -71,6 +71,7 @@ T = TypeVar("T")
 
 _WRITE_SECONDS = 30.0
 _LOOK_SECONDS = 5.0
+_LOOK_EVERY_SECONDS = 1.0
 _STATUS_SECONDS = 0.5
 # A question waits this long for news of the generation; then it is asked of the one that is known.
 _NEWS_SECONDS = 0.05
@@ -132,13 +133,23 @@ class ElasticsearchEngine:
 
     name = "elasticsearch"
 
-    def __init__(self, settings: Settings, *, lock_seconds: float = _LOCK_SECONDS, look_seconds: float = 1.0) -> None:
-        """Asks nothing yet. ``lock_seconds``: how long a writer that died keeps others waiting; ``look_seconds``: how
-        old a reader's knowledge of what serves may be. Raises ``InvalidSetting`` for an address that is none."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        lock_seconds: float = _LOCK_SECONDS,
+        look_seconds: float = _LOOK_EVERY_SECONDS,
+        news_seconds: float = _NEWS_SECONDS,
+    ) -> None:
+        """Asks nothing yet. Raises ``InvalidSetting`` for an address that is none.
+
+        ``lock_seconds``: how long a writer that died keeps others waiting. ``look_seconds``: how old a reader's
+        knowledge of what serves may be; ``news_seconds``: how long a question waits when it is older.
+        """
         self._alias = settings.search_index
         self._replicas = settings.search_replicas
         self._seconds = settings.search_timeout_seconds
-        self._look_seconds = look_seconds
+        self._look_seconds, self._news_seconds = look_seconds, news_seconds
         self._reader = connect(settings, seconds=self._seconds)
         self._looker = self._reader.options(request_timeout=_LOOK_SECONDS)
         self._writer = self._reader.options(request_timeout=_WRITE_SECONDS)
@@ -580,7 +591,7 @@ class ElasticsearchEngine:
             look = self._look
             if look is None or look.done():
                 look = self._look = self._background.submit(self._looked, known)
-        patience = self._seconds if known is None else min(self._seconds, _NEWS_SECONDS)
+        patience = self._seconds if known is None else min(self._seconds, self._news_seconds)
         try:
             return look.result(timeout=patience)
         except TimeoutError as error:

@@ -1,4 +1,4 @@
-"""A process of its own for the laws between processes: ``python -m core.tests.search.actor COMMAND FOLDER [URL]``.
+"""A process of its own for the laws between processes: ``python -m tests.search_laws.actor COMMAND ADDRESS …``.
 
 ``rebuild`` says "half" when half of the documents are written and goes on after a line of input. ``read`` asks until
 its input ends, then prints what it has seen.
@@ -12,21 +12,20 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from core.tests.search.tariff import LINES
 
 from sicargabox_core.db import Database
 from sicargabox_core.errors import SicargaBoxError
-from sicargabox_core.search import tantivy_engine
+from sicargabox_core.search import elasticsearch_bulk, tantivy_engine
 from sicargabox_core.search.documents import iter_documents
-from sicargabox_core.search.engine import Candidate, Filters, Lookup
-from sicargabox_core.search.tantivy_engine import TantivyEngine
+from sicargabox_core.search.engine import Candidate, Filters, Lookup, SearchEngine
+from tests.search_laws.place import Place, open_place
 
 
-def rebuild(folder: Path, url: str, stop: str) -> None:
+def rebuild(place: Place, url: str, stop: str) -> None:
     """Builds generation ``actor`` and stops at ``half`` or inside ``publish`` until told to go on."""
-    tantivy_engine.BATCH = 1
+    tantivy_engine.BATCH = elasticsearch_bulk.BATCH = 1
 
     def pause(at: str) -> None:
         if at == stop:
@@ -42,7 +41,7 @@ def rebuild(folder: Path, url: str, stop: str) -> None:
         yield
 
     with Database(url).read() as session:
-        TantivyEngine(folder).rebuild(
+        place.engine().rebuild(
             iter_documents(session),
             generation="actor",
             on_progress=lambda count: pause("half") if count == len(LINES) // 2 else None,
@@ -51,9 +50,9 @@ def rebuild(folder: Path, url: str, stop: str) -> None:
     print("done", flush=True)
 
 
-def read(folder: Path) -> None:
+def read(place: Place) -> None:
     """Asks for every line as fast as it can, and counts answers, errors and generations seen."""
-    engine = TantivyEngine(folder)
+    engine = place.engine()
     stopped = threading.Event()
 
     def wait_for_end() -> None:
@@ -74,13 +73,13 @@ def read(folder: Path) -> None:
     print(json.dumps({"answers": answers, "generations": list(generations)}), flush=True)
 
 
-def _below(engine: TantivyEngine, code: str) -> list[Candidate]:
+def _below(engine: SearchEngine, code: str) -> list[Candidate]:
     return engine.candidates(Lookup(code=code), 200, Filters())
 
 
 if __name__ == "__main__":
-    command, place, *rest = sys.argv[1:]
+    command, address, *rest = sys.argv[1:]
     if command == "rebuild":
-        rebuild(Path(place), *rest)
+        rebuild(open_place(address), *rest)
     else:
-        read(Path(place))
+        read(open_place(address))
