@@ -131,19 +131,54 @@ def test_only_operators_start_and_cancel_from_the_panel(people: dict[Role, httpx
     assert client.post("/admin/elasticsearch/rebuild/").status_code == (200 if allowed(role, OPERATORS) else 403)
 
 
+@pytest.mark.parametrize("role", list(Role))
+def test_everybody_sees_the_index_operators_rebuild_it_and_administrators_delete_it(
+    people: dict[Role, httpx.Client], role: Role
+) -> None:
+    client = people[role]
+    page = client.get("/admin/index")
+    assert page.status_code == 200
+    assert ("/admin/index/start/search.rebuild_index" in page.text) == allowed(role, OPERATORS)
+    for path, least in (
+        ("start/search.rebuild_index", OPERATORS),
+        ("start/search.audit", OPERATORS),
+        ("cancel/00000000-0000-0000-0000-000000000000", OPERATORS),
+        ("delete", ADMINS),
+    ):
+        expected = 303 if allowed(role, least) else 403
+        assert client.post(f"/admin/index/{path}").status_code == expected, path
+
+
+def test_the_page_of_the_index_starts_only_what_it_has_a_button_for(people: dict[Role, httpx.Client]) -> None:
+    for name in ("search.delete_index", "search.update_lines", "housekeeping.no_op"):
+        assert people[Role.ADMIN].post(f"/admin/index/start/{name}").status_code == 404
+
+
 def test_the_panel_starts_only_what_it_has_a_button_for(people: dict[Role, httpx.Client]) -> None:
     assert people[Role.ADMIN].post("/admin/panel/start/housekeeping.no_op").status_code == 404
 
 
 def test_whoever_is_not_signed_in_is_led_to_the_sign_in(site: StaffSite) -> None:
     client = site.browser()
-    addresses = ["/admin/", "/admin/panel/state", "/admin/panel/redis", "/admin/nothing", "/admin/_files/x/y"]
+    addresses = [
+        "/admin/",
+        "/admin/index",
+        "/admin/panel/state",
+        "/admin/panel/redis",
+        "/admin/nothing",
+        "/admin/_files/x/y",
+    ]
     addresses += [f"/admin/{key}/{page}" for key in LISTS for page in ("list", "create", "detail?pk=1", "edit?pk=1")]
     for address in addresses:
         answer = client.get(address)
         assert answer.status_code == 303, address
         assert "/admin/login" in answer.headers["location"], address
-    for address in ("/admin/elasticsearch/rebuild/", "/admin/panel/start/ai.generate_keywords"):
+    for address in (
+        "/admin/elasticsearch/rebuild/",
+        "/admin/panel/start/ai.generate_keywords",
+        "/admin/index/start/search.audit",
+        "/admin/index/delete",
+    ):
         assert client.post(address).status_code in (401, 403), address
 
 

@@ -36,6 +36,7 @@ CATALOGUES = Path(sicargabox_api.translations.__file__).parent / "es"
 PAGES = ["", *(f"{key}/list" for key in ("tasks", "keywords", "tariff", "searches", "selections", "users", "tokens"))]
 PAGES += [
     "dead-letters/list",
+    "index",
     "redis",
     "audit/list",
     "users/create",

@@ -32,7 +32,7 @@ _MOST_RUNNING = 10
 class IndexReport:
     """The engine's status and the tasks of the whole index: those unfinished, and of each kind the last that ended.
 
-    ``audit_outdated``: the audit looked at an earlier generation than the one that serves.
+    ``audit_outdated``: what the audit looked at does not serve any more.
     """
 
     status: EngineStatus
@@ -105,6 +105,8 @@ def _last(tasks: TaskService, name: str) -> TaskView | None:
 
 
 def _outdated(audit: TaskView, status: EngineStatus) -> bool:
-    if status.built_at is None or audit.started_at is None:
+    if status.health == "away" or audit.started_at is None:
         return False
+    if status.built_at is None:
+        return True
     return audit.started_at < datetime.fromisoformat(status.built_at)

@@ -23,6 +23,7 @@ from starlette_admin.i18n import gettext
 from starlette_admin.routing import route
 
 from sicargabox_api import problems
+from sicargabox_api.admin.index_page import IndexPage
 from sicargabox_api.admin.language import install_spanish, number, timezone, told_moment
 from sicargabox_api.admin.page_security import NonceExtension, PageSecurity
 from sicargabox_api.admin.panel import Panel
@@ -204,6 +205,7 @@ def _admin(services: StaffServices, csrf_key: str) -> StaffAdmin:
     for view in (
         TaskHistory,
         DeadLetters,
+        IndexPage,
         RedisPage,
         Keywords,
         TariffLines,
@@ -222,6 +224,7 @@ def _compile_templates(admin: StaffAdmin) -> None:
     for name in (
         "login.html",
         "panel.html",
+        "index_page.html",
         "redis.html",
         "list.html",
         "task_detail.html",

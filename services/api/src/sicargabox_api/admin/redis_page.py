@@ -188,10 +188,11 @@ def meter(used: int, most: int) -> dict[str, Any]:
 
 
 def _sizes(used: int, most: int) -> str:
-    return f"{_megabytes(used)} / {_megabytes(most)}" if most else _megabytes(used)
+    return f"{megabytes(used)} / {megabytes(most)}" if most else megabytes(used)
 
 
-def _megabytes(size: int) -> str:
+def megabytes(size: int) -> str:
+    """A size for people, in the language of the page."""
     return f"{number(round(size / 2**20, 1 if size >= 2**20 else 3))} MB"
 
 

@@ -145,7 +145,7 @@ class IndexNow(BaseModel):
     running: list[Task] = Field(description="Rebuilds, audits and deletes that have not ended.")
     last_rebuild: Task | None = Field(description="The last one that ended, however it did.")
     last_audit: Task | None = Field(description="The last one that ended; what it found is its `result`.")
-    audit_outdated: bool = Field(description="The audit looked at an earlier generation than the one that serves.")
+    audit_outdated: bool = Field(description="What the audit looked at does not serve any more.")
 
 
 @router.get("/index", summary="The search index", responses=responses(401, 403, 422, 429, 503))

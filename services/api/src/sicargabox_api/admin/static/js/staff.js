@@ -58,20 +58,37 @@
 
   document.querySelector("[data-sb-focus]")?.focus();
 
-  // A page of figures is asked for again while somebody looks at it; what has the focus stays as it is.
+  // A page of figures is asked for again while somebody looks at it; what has the focus stays as it is. The part may
+  // say when to ask next, and what to tell those who listen to the page.
   const renewed = document.querySelector("[data-sb-renewed]");
+  const lost = document.querySelector("[data-sb-lost]");
+  const voice = document.querySelector("[data-sb-voice]");
+  const asked = (name) => renewed.querySelector(`[data-sb-${name}]`)?.getAttribute(`data-sb-${name}`);
   const renew = async () => {
     if (document.hidden || renewed.contains(document.activeElement)) return;
+    let fresh = false;
     try {
       const answer = await fetch(`${window.location.pathname}?part=1`, { redirect: "manual" });
-      if (!answer.ok) return;
-      const part = new DOMParser().parseFromString(await answer.text(), "text/html");
-      renewed.replaceChildren(...part.body.childNodes);
+      if (answer.ok) {
+        const part = new DOMParser().parseFromString(await answer.text(), "text/html");
+        renewed.replaceChildren(...part.body.childNodes);
+        fresh = true;
+      }
     } catch {
       // No connection: what is shown stays, and the next round asks again.
     }
+    renewed.classList.toggle("sb-stale", !fresh);
+    if (lost) lost.hidden = fresh;
+    const spoken = asked("spoken") || "";
+    if (voice && voice.textContent !== spoken) voice.textContent = spoken;
   };
-  if (renewed) setInterval(renew, Number(renewed.dataset.sbRenewed));
+  const renewAgain = () => {
+    setTimeout(async () => {
+      await renew();
+      renewAgain();
+    }, Number(asked("again") || renewed.dataset.sbRenewed));
+  };
+  if (renewed) renewAgain();
 
   // How many are meant is said where it is confirmed. The library writes its text when the dialog opens, so after it.
   document.querySelector('[data-sa-hook="modal-action"]')?.addEventListener("shown.bs.modal", (event) => {
