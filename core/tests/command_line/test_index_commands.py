@@ -17,6 +17,7 @@ from sicargabox_core.search.service import make_engine
 from sicargabox_core.settings import load_settings
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import TASKS
+from tests.servers.ports import free_port
 
 
 def _build_index(line: CommandLine, tmp_path: Path, generation: str = "first") -> SearchEngine:
@@ -93,6 +94,18 @@ def test_there_is_nothing_to_delete_without_an_index(line: CommandLine) -> None:
     for arguments in ((), ("--yes", "first")):
         result = line.run("index", "delete", *arguments)
         assert (result.exit_code, "no index to delete" in result.stderr) == (1, True)
+
+
+def test_an_engine_that_is_away_is_said_and_nothing_is_accepted(line: CommandLine) -> None:
+    away = {"SEARCH_URL": f"http://127.0.0.1:{free_port()}"}
+    shown = line.run("index", "status", "--json", **away)
+    assert shown.exit_code == 1
+    status = json.loads(shown.stdout)
+    assert (status["engine"], status["health"], status["generation"]) == ("elasticsearch", "away", None)
+    for arguments in ((), ("--yes", "first")):
+        result = line.run("index", "delete", "--no-wait", *arguments, **away)
+        assert (result.exit_code, "Nothing was deleted" in result.stderr) == (1, True)
+    assert line.json("tasks", "list")["items"] == []
 
 
 def test_the_old_name_of_a_rebuild_is_the_same_command(line: CommandLine) -> None:

@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from sicargabox_core.cli.invocation import Invocation, invocation
 from sicargabox_core.cli.output import Json, complain, console, moment, print_json, print_table, say
-from sicargabox_core.errors import Conflict, InvalidInput
+from sicargabox_core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from sicargabox_core.search.report import IndexReport
@@ -116,17 +116,18 @@ def delete(
 
     Examples: sicargabox index delete · sicargabox index delete --yes 0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b-1
     """
-    from sicargabox_core.search.report import request_delete
+    from sicargabox_core.search.report import request_delete, what_serves
     from sicargabox_core.search.service import make_engine
     from sicargabox_core.tasks.contracts import DeleteIndexResult, State
 
     here = invocation(ctx)
     engine = make_engine(here.settings)
     now = engine.status()
-    name = yes if yes is not None else _typed_name(now.generation, now.documents)
-    if now.generation is not None and name != now.generation:
+    serving = what_serves(now)
+    name = yes if yes is not None else _typed_name(serving, now.documents)
+    if name != serving:
         raise InvalidInput(
-            f"{name[:100]!r} is not the generation that serves", field="--yes", remedy=f"It is {now.generation}."
+            f"{name[:100]!r} is not the generation that serves", field="--yes", remedy=f"It is {serving}."
         )
     task = _follow(here, request_delete(engine, here.tasks, name, by=here.principal), wait, timeout, json)
     if task.state is State.SUCCESS and not json:
@@ -135,9 +136,7 @@ def delete(
     _end(task, wait, json)
 
 
-def _typed_name(serving: str | None, documents: int) -> str:
-    if serving is None:
-        raise Conflict("there is no index to delete.", remedy="Nothing needs to be done.")
+def _typed_name(serving: str, documents: int) -> str:
     complain(f"Generation {serving} with {documents:,} documents serves. Without it searches are slower and poorer.")
     try:
         typed: str = typer.prompt("Type its name to delete the index", err=True)

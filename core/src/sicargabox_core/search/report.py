@@ -74,8 +74,12 @@ def request_delete(
     known = idempotency_key is not None and tasks.key_is_known(
         DELETE_INDEX, initiated_by=by, idempotency_key=idempotency_key
     )
-    if not known:
-        _check_serves(engine.status(), generation)
+    if not known and what_serves(engine.status()) != generation:
+        raise Conflict(
+            "another generation serves than the one that was named",
+            field="generation",
+            remedy="Look at the index again, and name the generation that serves now.",
+        )
     return tasks.submit(
         DELETE_INDEX,
         DeleteIndex(generation=generation),
@@ -85,19 +89,15 @@ def request_delete(
     )
 
 
-def _check_serves(status: EngineStatus, generation: str) -> None:
+def what_serves(status: EngineStatus) -> str:
+    """The generation that serves; raises ``Unavailable`` when nobody can say, ``Conflict`` when there is none."""
     if status.health == "away":
         raise Unavailable(
             status.problem or "the search engine does not answer", remedy="Nothing was deleted; try again later."
         )
     if status.generation is None:
         raise Conflict("there is no index to delete", field="generation", remedy="Nothing needs to be done.")
-    if status.generation != generation:
-        raise Conflict(
-            "another generation serves than the one that was named",
-            field="generation",
-            remedy="Look at the index again, and name the generation that serves now.",
-        )
+    return status.generation
 
 
 def _last(tasks: TaskService, name: str) -> TaskView | None:
