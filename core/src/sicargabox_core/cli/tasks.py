@@ -34,6 +34,47 @@ def register(app: typer.Typer) -> None:
     app.command("queues")(queues)
 
 
+@tasks.command("start")
+def start_task(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A kind of task, e.g. search.audit.")],
+    payload: Annotated[str, typer.Option(help="What it is to work on, as JSON.")] = "{}",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end.")] = False,
+    timeout: Annotated[float, typer.Option(help="Wait at most this many seconds.", min=1)] = 300,
+    json: Json = False,
+) -> None:
+    """Start a task that people may start. Exit code 1: it was waited for and did not succeed.
+
+    Example: sicargabox tasks start housekeeping.no_op --payload '{"note": "hello"}' --wait
+    """
+    from pydantic import ValidationError
+
+    from sicargabox_core.tasks.contracts import TASKS, State
+
+    spec = TASKS.get(name)
+    if spec is None or not spec.startable:
+        known = ", ".join(sorted(one.name for one in TASKS.values() if one.startable))
+        raise InvalidInput(f"{name[:100]!r} cannot be started", field="NAME", remedy=f"Use one of: {known}.")
+    try:
+        content = spec.payload.model_validate_json(payload)
+    except ValidationError as error:
+        raise InvalidInput(
+            error.errors()[0]["msg"], field="--payload", remedy="See the task in docs/reference.md."
+        ) from error
+    here = invocation(ctx)
+    task = here.tasks.submit(spec, content, initiated_by=here.principal).task
+    if not json:
+        say(f"Task {task.id} accepted.")
+    if wait:
+        task = here.tasks.wait(task.id, timeout)
+    if json:
+        print_json(task)
+    elif wait:
+        say(f"{task.shown_state}{f': {task.error_message}' if task.error_message else ''}")
+    if wait and task.state is not State.SUCCESS:
+        raise typer.Exit(1)
+
+
 @tasks.command("list")
 def list_tasks(
     ctx: typer.Context,
