@@ -192,9 +192,15 @@ RED = refusing(
 
 
 def of_version(number: str) -> Fault:
-    """A server of another release."""
+    """A server of another release: an older one does not take requests in our protocol, a newer one does."""
+    major = int(number.partition(".")[0])
 
     def answer(request: Request, forward: Forward) -> Answer:
+        asked = re.search(r"compatible-with=(\d+)", f"{request.headers}")
+        if asked and int(asked[1]) > major:
+            reason = f"A compatible version is required on Accept [{asked[0]}], Elasticsearch {number}"
+            cause = {"type": "media_type_header_exception", "reason": reason}
+            return Answer.of(400, {"error": {"root_cause": [cause], **cause}, "status": 400})
         told = forward(request)
         if request.path != "/" or told.status != 200 or request.method == "HEAD":
             return told
@@ -213,7 +219,9 @@ def something_else(_request: Request, _forward: Forward) -> Answer:
 def lookalike(request: Request, forward: Forward) -> Answer:
     """A server that answers as Elasticsearch, without the header that tells the product: one of its forks."""
     told = forward(request)
-    return dataclasses.replace(told, headers=tuple([one for one in told.headers if one[0] != _PRODUCT[0]]))
+    return dataclasses.replace(
+        told, headers=tuple([one for one in told.headers if one[0].lower() != _PRODUCT[0].lower()])
+    )
 
 
 def cut(request: Request, forward: Forward) -> Answer:

@@ -74,8 +74,9 @@ def connect(settings: Settings, *, seconds: float) -> Elasticsearch:
 def server_version(client: Elasticsearch) -> str:
     """The version of the server. Raises ``InvalidSetting`` when it is one that this release cannot speak with."""
     with clear_errors():
-        # Without the header that asks for our protocol's version, which an older server answers with an error alone.
-        told = client.options(headers={"accept": "application/json"}).info()
+        # An older server answers with an error alone what asks for our protocol's version, as the client makes every
+        # "application/json" do.
+        told = client.perform_request("GET", "/", headers={"accept": "*/*"})
     version = str(told["version"]["number"])
     if version.partition(".")[0] != str(MAJOR):
         raise wrong_version(version)

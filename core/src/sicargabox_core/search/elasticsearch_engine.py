@@ -155,6 +155,7 @@ class ElasticsearchEngine:
         self._writer = self._reader.options(request_timeout=_WRITE_SECONDS)
         self._state = State(self._writer, self._alias, lock_seconds=lock_seconds)
         self._breaker = Breaker("search", _PAUSE_SECONDS)
+        self._fault: SicargaBoxError | None = None
         self._known: _Known | None = None
         self._look: Future[_Known] | None = None
         self._mutex = threading.Lock()
@@ -562,7 +563,7 @@ class ElasticsearchEngine:
     def _asked(self, question: Callable[[], T]) -> T:
         """Asks, unless the server failed a moment ago. A reader's errors are all ``Unavailable``."""
         if not self._breaker.allows():
-            raise Unavailable("Elasticsearch did not answer a moment ago; it is asked again in a moment")
+            raise self._not_asked()
         try:
             answer = question()
         except Refused as error:
@@ -571,34 +572,50 @@ class ElasticsearchEngine:
                 self._known = None
                 raise Unavailable("there is no search index yet", remedy="Rebuild the index.") from error
             raise Unavailable(error.message, remedy="Rebuild the index.") from error
-        except InvalidSetting as error:
-            self._breaker.failed()
+        except (InvalidSetting, Unavailable) as error:
+            self._failed(error)
             raise Unavailable(error.message, field=error.field, remedy=error.remedy) from error
-        except Unavailable:
-            self._breaker.failed()
-            raise
         self._breaker.succeeded()
         return answer
+
+    def _failed(self, error: SicargaBoxError) -> None:
+        self._fault = error
+        self._breaker.failed()
+
+    def _not_asked(self) -> Unavailable:
+        """The server failed a moment ago: with what it failed of, for whoever looks between two tries."""
+        fault = self._fault
+        if fault is None:
+            return Unavailable("Elasticsearch did not answer a moment ago")
+        return Unavailable(f"{fault.message} (asked a moment ago)", field=fault.field, remedy=fault.remedy)
 
     def _current(self) -> _Known:
         """The serving generation; looked at anew in the background when that was too long ago."""
         known = self._known
         if known is not None and time.monotonic() - known.looked < self._look_seconds:
             return known
-        if not self._breaker.allows():
-            raise Unavailable("Elasticsearch did not answer a moment ago; it is asked again in a moment")
+        # The look asks the breaker, and nobody before it: of the one try after a pause nothing was left for the look
+        # itself, and searches stayed with SQL until a status was asked for.
         with self._mutex:
             look = self._look
             if look is None or look.done():
                 look = self._look = self._background.submit(self._looked, known)
+            elif self._breaker.is_open:
+                # Somebody has waited for this look already, and the server hangs.
+                if known is None:
+                    raise self._not_asked()
+                return known
         patience = self._seconds if known is None else min(self._seconds, self._news_seconds)
         try:
             return look.result(timeout=patience)
         except TimeoutError as error:
             if known is not None:
                 return known
-            self._breaker.failed()
-            raise Unavailable("Elasticsearch does not answer in time") from error
+            late = Unavailable(
+                "Elasticsearch does not answer in time", remedy="Look whether it runs, and how busy it is."
+            )
+            self._failed(late)
+            raise late from error
 
     def _looked(self, known: _Known | None) -> _Known:
         self._known = self._asked(lambda: self._look_at(known))
