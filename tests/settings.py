@@ -36,6 +36,9 @@ class MachineSettings(BaseSettings):
     fault_repeats: int = Field(1, ge=1, description="How often the fault suite does each fault.")
     fault_rate: float = Field(20.0, gt=0, le=500, description="Requests a second of the fault suite's load.")
     fault_results: Path | None = Field(None, description="File to which each fault's figures are added; none: nowhere.")
+    helm: Path | None = Field(None, description="Helm 4; none: the one on PATH.")
+    promtool: Path | None = Field(None, description="Prometheus' promtool; none: the one on PATH.")
+    kubeconform: Path | None = Field(None, description="kubeconform; none: the one on PATH.")
     require_servers: bool = Field(
         False,
         validation_alias="SICARGABOX_REQUIRE_SERVERS",
