@@ -6,6 +6,7 @@ worth a user's wait. Only where there are several nodes one more is asked when t
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,7 +58,9 @@ def connect(settings: Settings, *, seconds: float) -> Elasticsearch:
     if settings.effective_search_api_key:
         options["api_key"] = settings.effective_search_api_key
     elif settings.search_username:
-        options["basic_auth"] = (settings.search_username, settings.effective_search_password)
+        # Encoded here: the client takes ASCII alone, and dies of any other password.
+        signs_in = f"{settings.search_username}:{settings.effective_search_password}".encode()
+        options["basic_auth"] = base64.b64encode(signs_in).decode()
     if settings.search_ca_file:
         options["ca_certs"] = settings.search_ca_file
     return Elasticsearch(

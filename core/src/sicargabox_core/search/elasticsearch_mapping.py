@@ -20,7 +20,7 @@ from sicargabox_core.search.document import TariffDocument
 from sicargabox_core.search.evidence import OWN, PARENT, TERM, Block
 
 FIELD_OF = {TERM: "terms", OWN: "own", PARENT: "parents"}
-LONGEST_BEGINNING = 20
+LONGEST_BEGINNING = 8
 _LONGEST_WORD = 8191
 
 ANALYSIS: dict[str, Any] = {
