@@ -6,10 +6,10 @@
 # 1,300 messages each time). So writes are held first, replicas catch up, and only then the roles change. The pause
 # outlasts the hook, so that nothing is written here any more.
 #
-# Reads: REDIS_HOST REDIS_PORT REDIS_USER REDIS_PASSWORD_FILE of this server (user `hand-over`); SENTINELS, as
-# "host:port host:port"; SENTINEL_USER SENTINEL_PASSWORD_FILE (user `sentinel`); REDIS_CLI_OPTIONS for TLS ("--tls
-# --cacert FILE"); SENTINEL_MASTER, PAUSE_MILLISECONDS, WAIT_SECONDS. terminationGracePeriodSeconds must exceed
-# WAIT_SECONDS by what Redis needs to save.
+# Reads: REDIS_HOST REDIS_PORT REDIS_USER REDIS_PASSWORD_FILE of this server; SENTINELS, as "host:port host:port", and
+# SENTINEL_USER SENTINEL_PASSWORD_FILE (user `hand-over`, here and there); REDIS_CLI_OPTIONS for TLS ("--tls --cacert
+# FILE"); SENTINEL_MASTER, PAUSE_MILLISECONDS, WAIT_SECONDS. terminationGracePeriodSeconds must exceed WAIT_SECONDS by
+# what Redis needs to save.
 set -eu
 host=${REDIS_HOST:-127.0.0.1} port=${REDIS_PORT:-6379} master=${SENTINEL_MASTER:-mymaster}
 seconds=${WAIT_SECONDS:-20}

@@ -109,8 +109,8 @@ class FailoverPrepared(_Redis):
             "REDIS_USER": "hand-over",
             "REDIS_PASSWORD_FILE": str(passwords / "redis" / "hand-over"),
             "SENTINELS": " ".join(f"localhost:{port}" for port in redis.sentinel_ports),
-            "SENTINEL_USER": "sentinel",
-            "SENTINEL_PASSWORD_FILE": str(passwords / "sentinels" / "sentinel"),
+            "SENTINEL_USER": "hand-over",
+            "SENTINEL_PASSWORD_FILE": str(passwords / "sentinels" / "hand-over"),
         }
         done = subprocess.run(
             [str(SHIPPED / "hand-over.sh")], env=environment, capture_output=True, text=True, check=False

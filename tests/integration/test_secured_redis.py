@@ -170,6 +170,18 @@ def test_readers_of_the_sentinels_cannot_order_them(secured: SecuredRedis) -> No
                 reader.execute_command(command, "mymaster")
 
 
+def test_the_hand_over_orders_a_failover_and_nothing_else(secured: SecuredRedis) -> None:
+    options = sentinel_options(secured.settings("api"), 2)
+    options |= {"username": "hand-over", "password": secured.password("hand-over", "sentinels")}
+    with redis.Redis(host="localhost", port=secured.sentinel_ports[0], **options) as hook:
+        # The right is there: it is the name that nobody watches.
+        with pytest.raises(ResponseError, match="No such master"):
+            hook.execute_command("SENTINEL FAILOVER", "nobody")
+        for command in (("SENTINEL REMOVE", "mymaster"), ("SENTINEL SET", "mymaster", "quorum", "1"), ("SHUTDOWN",)):
+            with pytest.raises(NoPermissionError):
+                hook.execute_command(*command)
+
+
 def test_a_server_with_a_certificate_of_somebody_else_is_refused(secured: SecuredRedis) -> None:
     options = secured.options("api")
     if "redis_tls" not in options:

@@ -23,7 +23,7 @@ from tests.settings import REPOSITORY, absent
 
 SHIPPED = REPOSITORY / "redis"
 USERS = ("api", "scheduler", "worker", "flower", "exporter", "replication", "sentinel", "hand-over")
-SENTINEL_USERS = ("reader", "sentinel")
+SENTINEL_USERS = ("reader", "hand-over", "exporter", "sentinel")
 # The name in the certificates; Redis and its Sentinels announce it too.
 _HOST = "localhost"
 # A user of the tests alone, who sees what the others were refused; his password is his name.
