@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from elasticsearch import Elasticsearch
@@ -23,11 +24,15 @@ _START_SECONDS = 240
 class ElasticsearchServer:
     """One node on a free port of the loopback interface. A test may pause it, kill it, start it and find its data."""
 
-    def __init__(self) -> None:
-        """Starts nothing yet; the test is skipped, or fails where servers are required, where there is none."""
+    def __init__(self, *, heap: str = _HEAP, full_jit: bool = False) -> None:
+        """Starts nothing yet; the test is skipped, or fails where servers are required, where there is none.
+
+        ``full_jit``: with the JVM's usual compilers, for measuring; a start then takes longer.
+        """
         self._script = machine().search_server
         if not self._script.is_file():
             absent("Elasticsearch", f"set SICARGABOX_TEST_SEARCH_SERVER to its script (not {self._script})")
+        self._options = ["--heap", heap, *(["--full-jit"] if full_jit else [])]
         self.port = free_port()
         self.pid = 0
         self._folder: Path | None = None
@@ -39,7 +44,7 @@ class ElasticsearchServer:
 
     def start(self) -> None:
         """Starts it and returns when it is healthy."""
-        told = dict(line.split(": ", 1) for line in self._run("start", "--heap", _HEAP).splitlines() if ": " in line)
+        told = dict(line.split(": ", 1) for line in self._run("start", *self._options).splitlines() if ": " in line)
         self.pid = int(told["pid"])
         self._folder = Path(told["data"]).parent
 
@@ -90,3 +95,16 @@ def remove_indexes(url: str, alias: str) -> None:
         names = list(client.indices.get(index=f"{alias},{alias}-*", expand_wildcards="all", ignore_unavailable=True))
         if names:
             client.indices.delete(index=names)
+
+
+def fetch() -> int:
+    """Gets the server's files, so that no test waits for a download; the exit code says whether they are here."""
+    script = machine().search_server
+    if not script.is_file():
+        print(f"{script} is not here: set SICARGABOX_TEST_SEARCH_SERVER", file=sys.stderr)
+        return 1
+    return subprocess.run([str(script), "fetch"], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(fetch())

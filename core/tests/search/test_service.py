@@ -47,3 +47,9 @@ def test_a_password_in_the_address_of_a_search_server_is_refused_and_not_told() 
     with pytest.raises(InvalidSetting, match="SICARGABOX_SEARCH_URL") as caught:
         make_engine(Settings(search_url="https://elastic:hunter22@h:9200"))
     assert "hunter22" not in str(caught.value)
+
+
+def test_a_file_without_certificates_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("no certificate")
+    with pytest.raises(InvalidSetting, match="SICARGABOX_SEARCH_CA_FILE: .*no certificate"):
+        make_engine(Settings(search_url="https://h:9200", search_ca_file=str(tmp_path / "ca.crt")))

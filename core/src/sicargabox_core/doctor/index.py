@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from sicargabox_core.db import Database
 from sicargabox_core.doctor.findings import Finding, fault, ok, warning
 from sicargabox_core.search.documents import count_documents
 from sicargabox_core.search.service import make_engine
-from sicargabox_core.settings import Settings
+from sicargabox_core.settings import ENV_PREFIX, Settings
 
 _REBUILD = "Run `sicargabox rebuild-index`."
+_OWN_MACHINE = {"localhost", "127.0.0.1", "::1"}
 
 
 def serving(settings: Settings, database: Database) -> Iterator[Finding]:
@@ -21,8 +23,30 @@ def serving(settings: Settings, database: Database) -> Iterator[Finding]:
         return
     with database.read() as session:
         lines = count_documents(session)
-    detail = f"{status.engine}, {status.documents:,} lines, generation {status.generation}"
+    detail = f"{status.engine} {status.version}, {status.documents:,} lines, generation {status.generation}"
     if status.documents != lines:
         yield warning("search index", f"{detail}; the database has {lines:,}", _REBUILD)
+    elif status.problem:
+        yield warning("search index", f"{detail}; {status.problem}", _REBUILD)
+    elif status.health == "yellow":
+        yield warning(
+            "search index",
+            f"{detail}; not all its copies are there",
+            f"Look at Elasticsearch's nodes: {ENV_PREFIX}SEARCH_REPLICAS={settings.search_replicas} needs one more "
+            "than that.",
+        )
     else:
         yield ok("search index", detail)
+    if _in_clear(settings):
+        yield warning(
+            "search index",
+            "the API key or password of Elasticsearch goes over the network in plain text",
+            f"Begin {ENV_PREFIX}SEARCH_URL with https://.",
+        )
+
+
+def _in_clear(settings: Settings) -> bool:
+    """Whether a secret leaves this machine for all on its way to read."""
+    signs_in = settings.search_username or settings.effective_search_api_key
+    hosts = {urlsplit(part.strip()).hostname for part in settings.search_url.split(";")}
+    return bool(signs_in) and settings.search_url.startswith("http://") and not hosts <= _OWN_MACHINE

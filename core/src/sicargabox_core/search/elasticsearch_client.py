@@ -7,13 +7,20 @@ worth a user's wait. Only where there are several nodes one more is asked when t
 from __future__ import annotations
 
 import base64
+import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
 from elasticsearch import Elasticsearch
 
 from sicargabox_core.errors import InvalidSetting
-from sicargabox_core.search.elasticsearch_errors import MAJOR, clear_errors, wrong_version
+from sicargabox_core.search.elasticsearch_errors import (
+    MAJOR,
+    Refused,
+    clear_errors,
+    not_elasticsearch,
+    wrong_version,
+)
 from sicargabox_core.settings import ENV_PREFIX, Settings
 
 _PORT = 9200
@@ -62,6 +69,7 @@ def connect(settings: Settings, *, seconds: float) -> Elasticsearch:
         signs_in = f"{settings.search_username}:{settings.effective_search_password}".encode()
         options["basic_auth"] = base64.b64encode(signs_in).decode()
     if settings.search_ca_file:
+        _check_certificates(settings.search_ca_file)
         options["ca_certs"] = settings.search_ca_file
     return Elasticsearch(
         addresses,
@@ -74,12 +82,27 @@ def connect(settings: Settings, *, seconds: float) -> Elasticsearch:
     )
 
 
+def _check_certificates(path: str) -> None:
+    # The client would find out at its first request, and say that the server cannot be reached.
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise InvalidSetting(
+            f"{path} holds no certificate that can be read",
+            field=f"{ENV_PREFIX}SEARCH_CA_FILE",
+            remedy="Name a file with certificates in PEM form.",
+        ) from error
+
+
 def server_version(client: Elasticsearch) -> str:
     """The version of the server. Raises ``InvalidSetting`` when it is one that this release cannot speak with."""
-    with clear_errors():
-        # An older server answers with an error alone what asks for our protocol's version, as the client makes every
-        # "application/json" do.
-        told = client.perform_request("GET", "/", headers={"accept": "*/*"})
+    try:
+        with clear_errors():
+            # An older server answers with an error alone what asks for our protocol's version, as the client makes
+            # every "application/json" do.
+            told = client.perform_request("GET", "/", headers={"accept": "*/*"})
+    except Refused as error:
+        raise not_elasticsearch() from error
     version = str(told["version"]["number"])
     if version.partition(".")[0] != str(MAJOR):
         raise wrong_version(version)

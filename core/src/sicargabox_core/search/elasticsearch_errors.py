@@ -48,11 +48,7 @@ def clear_errors() -> Iterator[None]:
 def translated(error: ApiError | TransportError) -> SicargaBoxError:
     """The error of ours that says what the client's means."""
     if isinstance(error, UnsupportedProductError):
-        return InvalidSetting(
-            "what answers there is not Elasticsearch",
-            field=f"{ENV_PREFIX}SEARCH_URL",
-            remedy="Name an Elasticsearch of Elastic; other servers with its protocol are not supported.",
-        )
+        return not_elasticsearch()
     if isinstance(error, ApiError):
         return refused(error.status_code, _cause(error.body))
     if isinstance(error, SSLError):
@@ -101,6 +97,15 @@ def refused(status: int, cause: Mapping[str, Any]) -> SicargaBoxError:
     if status >= 500:
         return Unavailable(f"Elasticsearch failed ({kind}: {reason})", remedy="Look at its log.")
     return Refused(f"Elasticsearch refused it ({kind}: {reason})", kind=kind, status=status)
+
+
+def not_elasticsearch() -> InvalidSetting:
+    """For something else at the address."""
+    return InvalidSetting(
+        "what answers there is not Elasticsearch",
+        field=f"{ENV_PREFIX}SEARCH_URL",
+        remedy="Name an Elasticsearch of Elastic; other servers with its protocol are not supported.",
+    )
 
 
 def wrong_version(version: str) -> InvalidSetting:
