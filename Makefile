@@ -16,7 +16,7 @@ T ?=
 B ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup run test lint format lock reference bench bench-tasks clean test-integration test-browser \
+.PHONY: help setup run test lint format lock reference bench bench-tasks bench-search clean test-integration test-browser \
   test-faults test-faults-long test-model-long images
 
 help: ## Show this help
@@ -41,7 +41,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadscope
 test: $(VENV)/dev.stamp ## Every test that needs no further server
 	$(BIN)/python -m pytest $(or $(T),$(SIDE_BY_SIDE) $(TESTS))
 
-test-integration: $(VENV)/dev.stamp ## Tests that need PostgreSQL and redis-server (the programs; no service)
+test-integration: $(VENV)/dev.stamp ## Tests that need PostgreSQL, redis-server and Elasticsearch (no service; they start them)
 	$(BIN)/python -m pytest $(or $(T),tests/integration)
 
 test-browser: $(VENV)/dev.stamp ## Tests that need Chromium (Debian's; nothing is downloaded)
@@ -115,6 +115,9 @@ bench: $(VENV)/dev.stamp ## Print the machine and the figures the README promise
 
 bench-tasks: $(VENV)/peers.stamp ## Tasks beside Celery, Dramatiq, RQ and Procrastinate (a quarter of an hour; B="idle --rounds 1")
 	@$(BIN)/python -m benchmarks.tasks $(B)
+
+bench-search: $(VENV)/dev.stamp ## Both search engines in one run (B="rebuild --rounds 1"; B="--million --out FILE" for the document)
+	@$(BIN)/python -m benchmarks.search $(B)
 
 # ── The environment ──────────────────────────────────────────────────────────────────────────────────────────────
 # A stamp says with which locks .venv was filled; it is made anew only when they change.

@@ -32,8 +32,8 @@ WORKERS = {
 class Installation:
     """Migrated, with a token of an administrator; a context manager that ends all it started."""
 
-    def __init__(self, folder: Path, database_url: str, redis_url: str) -> None:
-        """``redis_url`` may be one that nobody listens on."""
+    def __init__(self, folder: Path, database_url: str, redis_url: str, **variables: str) -> None:
+        """``redis_url`` may be one that nobody listens on; ``variables`` are further settings of every process."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.variables = {
@@ -46,6 +46,7 @@ class Installation:
             "RATE_LIMIT_STAFF": "",
             "RATE_LIMIT_PUBLIC": "",
             "LOG_LEVEL": "WARNING",
+            **variables,
         }
         self.settings: Settings = load_settings(**{name.lower(): value for name, value in self.variables.items()})
         self.database = Database.from_settings(self.settings)

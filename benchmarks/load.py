@@ -41,21 +41,25 @@ def request(method: str, path: str, *, token: str = "", body: bytes = b"") -> by
     return head.encode() + b"\r\n" + body
 
 
+def _any(_body: bytes) -> bool:
+    return True
+
+
 class _Connection:
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, data: bytes) -> int:
-        """The status of the answer; 599 when the server closed the connection, as it does after an error of its own."""
+    async def ask(self, data: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer; 599 when the server closed the connection, as after an error of its own."""
         try:
             return await self._ask(data)
         except (OSError, asyncio.IncompleteReadError):
             self.close()
             self._streams = None
-            return 599
+            return 599, b""
 
-    async def _ask(self, data: bytes) -> int:
+    async def _ask(self, data: bytes) -> tuple[int, bytes]:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
@@ -63,8 +67,8 @@ class _Connection:
         head = await reader.readuntil(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         length = next(int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length:"))
-        await reader.readexactly(length)
-        return int(lines[0].split()[1])
+        body = await reader.readexactly(length)
+        return int(lines[0].split()[1]), body
 
     def close(self) -> None:
         if self._streams is not None:
@@ -72,13 +76,29 @@ class _Connection:
 
 
 def closed_loop(
-    port: int, make: Callable[[int], bytes], *, clients: int, seconds: float = 0.0, most: int = 10**9
+    port: int,
+    make: Callable[[int], bytes],
+    *,
+    clients: int,
+    seconds: float = 0.0,
+    most: int = 10**9,
+    hoped: Callable[[bytes], bool] = _any,
 ) -> Outcome:
-    """``clients`` that each ask again as soon as they are answered, for ``seconds`` or ``most`` requests in all."""
-    return asyncio.run(_closed(port, make, clients, seconds, most))
+    """``clients`` that each ask again as soon as they are answered, for ``seconds`` or ``most`` requests in all.
+
+    ``hoped`` looks at the body of each good answer; one that it does not like is counted as failed.
+    """
+    return asyncio.run(_closed(port, make, clients, seconds, most, hoped))
 
 
-async def _closed(port: int, make: Callable[[int], bytes], clients: int, seconds: float, most: int) -> Outcome:
+async def _closed(
+    port: int,
+    make: Callable[[int], bytes],
+    clients: int,
+    seconds: float,
+    most: int,
+    hoped: Callable[[bytes], bool],
+) -> Outcome:
     outcome, number = Outcome(), iter(range(most))
     began = time.perf_counter()
     end = began + seconds if seconds else float("inf")
@@ -87,9 +107,10 @@ async def _closed(port: int, make: Callable[[int], bytes], clients: int, seconds
         connection = _Connection(port)
         for one in number:
             started = time.perf_counter()
-            status = await connection.ask(make(one))
-            if status < 400:
-                outcome.latencies.append(time.perf_counter() - started)
+            status, body = await connection.ask(make(one))
+            took = time.perf_counter() - started
+            if status < 400 and hoped(body):
+                outcome.latencies.append(took)
             else:
                 outcome.failed += 1
             if time.perf_counter() >= end:
@@ -101,21 +122,26 @@ async def _closed(port: int, make: Callable[[int], bytes], clients: int, seconds
     return outcome
 
 
-def open_loop(port: int, make: Callable[[int], bytes], *, rate: float, seconds: float) -> Outcome:
-    """``rate`` requests a second, whether or not the earlier ones were answered."""
-    return asyncio.run(_open(port, make, rate, seconds))
+def open_loop(
+    port: int, make: Callable[[int], bytes], *, rate: float, seconds: float, hoped: Callable[[bytes], bool] = _any
+) -> Outcome:
+    """``rate`` requests a second, whether or not the earlier ones were answered; ``hoped`` as for ``closed_loop``."""
+    return asyncio.run(_open(port, make, rate, seconds, hoped))
 
 
-async def _open(port: int, make: Callable[[int], bytes], rate: float, seconds: float) -> Outcome:
+async def _open(
+    port: int, make: Callable[[int], bytes], rate: float, seconds: float, hoped: Callable[[bytes], bool]
+) -> Outcome:
     outcome = Outcome()
     free: list[_Connection] = []
     began = time.perf_counter()
 
     async def one(number: int, due: float) -> None:
         connection = free.pop() if free else _Connection(port)
-        status = await connection.ask(make(number))
-        if status < 400:
-            outcome.latencies.append(time.perf_counter() - due)
+        status, body = await connection.ask(make(number))
+        took = time.perf_counter() - due
+        if status < 400 and hoped(body):
+            outcome.latencies.append(took)
         else:
             outcome.failed += 1
         free.append(connection)
