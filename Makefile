@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := core services/api services/indexer-worker services/ai-worker services/learning-worker
 PYPROJECTS := $(PACKAGES:%=%/pyproject.toml)
-SOURCES := $(PACKAGES:%=%/src) $(PACKAGES:%=%/tests) tests benchmarks conftest.py
+SOURCES := $(PACKAGES:%=%/src) $(PACKAGES:%=%/tests) tests k8s-tests benchmarks conftest.py
 EXISTING := $(wildcard $(SOURCES))
 # tests/laptop starts the whole product, from the wheels alone.
 TESTS := core/tests $(wildcard services/*/tests) tests/laptop
@@ -73,7 +73,7 @@ test-model-long: $(VENV)/dev.stamp ## The model of tasks in EXAMPLES random orde
 lint: $(VENV)/dev.stamp ## ruff, formatting, mypy --strict and the import rules
 	$(BIN)/ruff check $(EXISTING)
 	$(BIN)/ruff format --check $(EXISTING)
-	$(BIN)/mypy $(wildcard $(PACKAGES:%=%/src) tests benchmarks conftest.py)
+	$(BIN)/mypy $(wildcard $(PACKAGES:%=%/src) tests k8s-tests benchmarks conftest.py)
 	@# A package's tests by themselves: files of the same name in two packages are then no clash.
 	@for tests in $(wildcard $(PACKAGES:%=%/tests)); do echo "$(BIN)/mypy $$tests"; $(BIN)/mypy "$$tests" || exit 1; done
 	$(BIN)/lint-imports
