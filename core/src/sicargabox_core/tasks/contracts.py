@@ -139,6 +139,8 @@ class DeleteIndexResult(Payload):
 
 # A rebuild and a delete are never unfinished at the same time.
 _WHOLE_INDEX = "search.rebuild_index"
+# Five to ten minutes of pauses: three attempts were over in 12 s, before an Elasticsearch that was killed had started.
+_OUTLASTING_A_RESTART = 8
 
 REBUILD_INDEX = TaskSpec(
     name="search.rebuild_index",
@@ -147,6 +149,7 @@ REBUILD_INDEX = TaskSpec(
     result=RebuildIndexResult,
     title="Reconstruir índice",
     time_limit=900,
+    max_attempts=_OUTLASTING_A_RESTART,
     exclusive=lambda _: _WHOLE_INDEX,
     follow_up=True,
 )
@@ -157,6 +160,7 @@ DELETE_INDEX = TaskSpec(
     result=DeleteIndexResult,
     title="Borrar índice",
     time_limit=120,
+    max_attempts=_OUTLASTING_A_RESTART,
     exclusive=lambda _: _WHOLE_INDEX,
     role="admin",
 )
@@ -167,7 +171,7 @@ UPDATE_LINES = TaskSpec(
     result=UpdateLinesResult,
     title="Actualizar partidas en el índice",
     time_limit=300,
-    max_attempts=5,
+    max_attempts=_OUTLASTING_A_RESTART,
 )
 AUDIT_INDEX = TaskSpec(
     name="search.audit",

@@ -1,0 +1,105 @@
+"""Both engines answer alike on the official tariff: the engine behind the search is not for customers to notice."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from sicargabox_core.catalogue.tariff_import import import_tariff
+from sicargabox_core.db import Database, migrate
+from sicargabox_core.search import indexing
+from sicargabox_core.search.evaluate import measure, read_set, score
+from sicargabox_core.search.service import SearchService
+from sicargabox_core.settings import Settings
+from tests.settings import REPOSITORY, absent, machine
+
+LABELLED = REPOSITORY / "core" / "tests" / "search" / "everyday.csv"
+QUERIES = Path(__file__).parent / "search_queries.csv"
+LEAST_SAME = 0.95
+MOST_APART = 0.01
+PAGE = 20
+
+
+class Pair(NamedTuple):
+    """The same search over the same database with each engine."""
+
+    embedded: SearchService
+    server: SearchService
+
+
+@pytest.fixture(scope="module")
+def pair(elasticsearch_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Both indices of the official tariff, each built once."""
+    if not machine().tariff_csv.is_file():
+        absent("the official tariff", f"set SICARGABOX_TEST_TARIFF_CSV (not {machine().tariff_csv})")
+    folder = tmp_path_factory.mktemp("tariff")
+    database = Database(f"sqlite:///{folder / 'sicargabox.db'}")
+    migrate(database)
+    english = machine().hs_english_csv
+    import_tariff(database, machine().tariff_csv, english=english if english.is_file() else None, by="test")
+    pair = Pair(SearchService(database, Settings(data_dir=folder)), SearchService(database, elasticsearch_settings))
+    for service in pair:
+        rebuilt = indexing.rebuild(
+            database, service.engine, generation="agreed", on_step=lambda *_: None, publish=nullcontext
+        )
+        assert rebuilt.documents > 7000
+    yield pair
+    database.dispose()
+
+
+@pytest.fixture(scope="module")
+def queries() -> list[str]:
+    with QUERIES.open(encoding="utf-8", newline="") as file:
+        return [row["query"] for row in csv.DictReader(file)]
+
+
+def headings(service: SearchService, query: str) -> list[str]:
+    """The headings of the first page, each once."""
+    answer = service.search(query, limit=PAGE)
+    assert not answer["degraded"], query
+    return list(dict.fromkeys(result["code"][:4] for result in answer["results"]))
+
+
+def test_the_queries_are_many_and_none_is_in_the_labelled_set(queries: list[str]) -> None:
+    assert len(set(queries)) == len(queries) >= 220
+    assert not {labelled.query for labelled in read_set(LABELLED)} & set(queries)
+
+
+def test_the_queries_reach_the_chapters_that_couriers_see(pair: Pair, queries: list[str]) -> None:
+    chapters = {found[0][:2] for query in queries if (found := headings(pair.embedded, query))}
+    assert len(chapters) >= 70, sorted(chapters)
+
+
+def test_both_engines_give_the_same_first_heading(pair: Pair, queries: list[str]) -> None:
+    apart = {
+        query: (embedded[:3], server[:3])
+        for query in queries
+        if (embedded := headings(pair.embedded, query))[:1] != (server := headings(pair.server, query))[:1]
+    }
+    same = 1 - len(apart) / len(queries)
+    print(f"the same first heading: {same:.1%} of {len(queries)}; apart: {apart}")
+    assert same >= LEAST_SAME, apart
+
+
+def test_both_engines_find_labelled_headings_equally_often(pair: Pair) -> None:
+    labelled = read_set(LABELLED)
+    embedded, server = (score(measure(labelled, partial(headings, service))) for service in pair)
+    print(f"hit@5 embedded {embedded.hit5}, elasticsearch {server.hit5}; hit@1 {embedded.hit1}, {server.hit1}")
+    assert abs(embedded.hit5.value - server.hit5.value) <= MOST_APART
+
+
+@pytest.mark.parametrize("prefix", ["aud", "zapat", "cam", "blue", "nik", "cel", "8517", "piñ", "lap", "t"])
+def test_both_engines_complete_what_is_typed_alike(pair: Pair, prefix: str) -> None:
+    embedded, server = (service.suggest(prefix) for service in pair)
+    assert not server["degraded"]
+    assert [item["text"] for item in server["suggestions"]] == [item["text"] for item in embedded["suggestions"]]
+
+
+def test_both_engines_keep_the_same_lines_with_the_same_hashes(pair: Pair) -> None:
+    assert dict(pair.server.engine.hashes()) == dict(pair.embedded.engine.hashes())
