@@ -60,7 +60,7 @@ def test_a_taken_port_names_its_variable_and_a_free_one(settings: Settings, take
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("redis_url", "http://redis"), ("redis_url", "redis://h/1"), ("search_url", "http://search")]
+    ("name", "value"), [("redis_url", "http://redis"), ("redis_url", "redis://h/1"), ("search_url", "search:9200")]
 )
 def test_an_address_that_no_process_could_use_is_refused_before_any_starts(
     settings: Settings, name: str, value: str
