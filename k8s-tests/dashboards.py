@@ -395,7 +395,7 @@ TASKS = Dashboard(
 
 REDIS = Dashboard(
     "redis",
-    "Redis and Sentinel memory",
+    "Redis and Sentinel",
     "Whether Redis takes messages, how full it is and what fills it, and who follows whom.",
     "SicargaBox(Redis|Sentinel).*",
     (
@@ -441,8 +441,8 @@ REDIS = Dashboard(
             "As Redis counts it (used) and as the system does (resident), from the exporters beside the servers.",
             "bytes",
             [
-                Query("redis_memory_used_bytes{ours}", "{{pod}} used"),
-                Query("redis_memory_used_rss_bytes{ours}", "{{pod}} resident"),
+                Query('redis_memory_used_bytes{ours, component="redis"}', "{{pod}} used"),
+                Query('redis_memory_used_rss_bytes{ours, component="redis"}', "{{pod}} resident"),
             ],
         ),
         Panel(
@@ -458,13 +458,22 @@ REDIS = Dashboard(
             [Query("min by (pod) (redis_master_link_up{ours})", "{{pod}}")],
         ),
         Panel(
-            "Sentinels that are ready",
-            "More than half of them are needed to replace a primary.",
+            "What the Sentinels see",
+            "The least that any of them sees. More than half of the Sentinels are needed to replace a primary, and one "
+            "replica that is well.",
             "short",
             [
-                Query('sum(kube_statefulset_status_replicas_ready{here, statefulset=~".*-sentinel"})', "ready"),
-                Query('sum(kube_statefulset_replicas{here, statefulset=~".*-sentinel"})', "wanted"),
+                Query("min(redis_sentinel_master_ok_sentinels{ours})", "Sentinels that are well"),
+                Query("min(redis_sentinel_master_ok_slaves{ours})", "replicas that are well"),
+                Query('sum(kube_statefulset_status_replicas_ready{here, statefulset=~".*-sentinel"})', "pods ready"),
             ],
+        ),
+        Panel(
+            "Failovers",
+            "Changes of the primary, by the number that the Sentinels give each.",
+            "short",
+            [Query("changes(max(redis_sentinel_master_config_epoch{ours})[1h:1m])", "in the last hour")],
+            kind="stat",
         ),
         Panel(
             "Evicted and expired keys",

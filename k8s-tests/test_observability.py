@@ -46,7 +46,7 @@ FOREIGN = {
         "kube_statefulset_status_replicas_ready",
     },
     "kubelet": {"kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"},
-    # Seen from redis_exporter 1.88.0 with the rights of the user `exporter` of redis/users.acl.
+    # Seen from redis_exporter 1.88.0 with the rights of its users in redis/*.acl.
     "redis_exporter": {
         "redis_aof_last_write_status",
         "redis_commands_processed_total",
@@ -57,6 +57,11 @@ FOREIGN = {
         "redis_memory_used_bytes",
         "redis_memory_used_rss_bytes",
         "redis_rdb_last_bgsave_status",
+        "redis_sentinel_master_ckquorum_status",
+        "redis_sentinel_master_config_epoch",
+        "redis_sentinel_master_ok_sentinels",
+        "redis_sentinel_master_ok_slaves",
+        "redis_sentinel_master_status",
     },
 }
 _SELECTED = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?=\{|\[)")
