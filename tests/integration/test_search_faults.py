@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -18,10 +17,10 @@ from pydantic import SecretStr
 from services.api.tests.running import serving
 from structlog.testing import capture_logs
 
-from sicargabox_core.db import Database
+from sicargabox_core.db import Database, migrate
 from sicargabox_core.errors import InvalidSetting, SicargaBoxError, TaskFailed, Unavailable
 from sicargabox_core.search import indexing
-from sicargabox_core.search.engine import Filters, Lookup, SearchEngine
+from sicargabox_core.search.engine import EngineStatus, Filters, Lookup, SearchEngine
 from sicargabox_core.search.service import SearchService, make_engine
 from sicargabox_core.settings import Settings, load_settings
 from tests.servers.elasticsearch import remove_indexes
@@ -76,44 +75,51 @@ def _quiet_logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fake(elasticsearch_url: str) -> Iterator[FakeElasticsearch]:
-    """A well server; tests have it misbehave."""
+    """A well server; tests have it misbehave for a while."""
     fake = FakeElasticsearch(elasticsearch_url)
     fake.start()
     yield fake
     fake.stop()
 
 
-@pytest.fixture
-def settings(elasticsearch_url: str, fake: FakeElasticsearch, tmp_path: Path, sqlite_url: str) -> Iterator[Settings]:
-    """Settings that lead to it, with a key that nobody must see and an alias of this test alone."""
+@pytest.fixture(scope="module")
+def settings(
+    elasticsearch_url: str, fake: FakeElasticsearch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """Settings that lead to it, with a key that nobody must see and an alias of this module alone."""
     alias = f"faults-{uuid4().hex[:12]}"
+    folder = tmp_path_factory.mktemp("faults")
     yield load_settings(
         search_url=fake.url,
         search_index=alias,
         search_api_key=SecretStr(API_KEY),
-        data_dir=tmp_path,
-        database_url=sqlite_url,
+        data_dir=folder,
+        database_url=f"sqlite:///{folder / 'sicargabox.db'}",
     )
     remove_indexes(elasticsearch_url, alias)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def catalogue(settings: Settings) -> Iterator[Database]:
     """The small tariff."""
     database = Database.from_settings(settings)
+    migrate(database)
     fill(database)
     yield database
     database.dispose()
 
 
+@pytest.fixture(scope="module")
+def _first_generation(settings: Settings, catalogue: Database) -> None:
+    build(catalogue, make_engine(settings))
+
+
 @pytest.fixture
-def engine(settings: Settings, catalogue: Database) -> SearchEngine:
-    """An engine whose first generation serves."""
-    engine = make_engine(settings)
-    build(catalogue, engine)
-    return engine
+def engine(settings: Settings, _first_generation: None) -> SearchEngine:
+    """An engine that has asked nothing yet; a generation serves."""
+    return make_engine(settings)
 
 
 @pytest.fixture
@@ -122,6 +128,14 @@ def service(settings: Settings, catalogue: Database, engine: SearchEngine) -> Se
     service = SearchService(catalogue, settings, engine=engine)
     assert recovers(service)
     return service
+
+
+@pytest.fixture
+def before(fake: FakeElasticsearch, engine: SearchEngine) -> EngineStatus:
+    """How the index was before a rebuild that fails."""
+    return wait_until(
+        lambda: status if (status := engine.status()).ready else None, seconds=PATIENCE, what="the index answers"
+    )
 
 
 def codes(service: SearchService) -> list[str]:
@@ -276,27 +290,29 @@ def test_the_key_is_sent_and_told_nobody(fake: FakeElasticsearch, engine: Search
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
-def serves_the_old(engine: SearchEngine, settings: Settings) -> bool:
-    """The first generation serves whole, and nothing is left of another."""
-    status = make_engine(settings).status()
+def serves_the_old(before: EngineStatus, settings: Settings) -> bool:
+    """The same generation serves whole, and nothing is left of another."""
+    engine = make_engine(settings)
+    wait_until(lambda: engine.status().ready, seconds=PATIENCE, what="the index answers")
+    now = engine.status()
     return (
-        status.generation == "first"
-        and status.documents == len(LINES) == len(dict(engine.hashes()))
-        and [one.name for one in status.generations] == ["first"]
+        (now.generation, now.number, now.documents) == (before.generation, before.number, len(LINES))
+        and len(dict(engine.hashes())) == len(LINES)
+        and {one.name for one in now.generations} <= {one.name for one in before.generations}
     )
 
 
 @pytest.mark.parametrize("name", ["red", "answers cut", "too many requests"])
 def test_a_rebuild_on_a_server_that_is_not_well_may_be_tried_again_and_leaves_the_old_index(
-    fake: FakeElasticsearch, settings: Settings, catalogue: Database, engine: SearchEngine, name: str
+    fake: FakeElasticsearch, settings: Settings, catalogue: Database, before: EngineStatus, name: str
 ) -> None:
     fault, told = AWAY[name]
     with fake.misbehaving(fault(fake)):
-        error = raised(lambda: build(catalogue, make_engine(settings), "second"))
+        error = raised(lambda: build(catalogue, make_engine(settings), "refused"))
     assert (type(error), error.retryable) == (Unavailable, True)
     assert told in str(error)
-    assert serves_the_old(engine, settings)
-    assert build(catalogue, make_engine(settings), "third") == len(LINES)
+    assert serves_the_old(before, settings)
+    assert build(catalogue, make_engine(settings), f"fresh-{uuid4().hex}") == len(LINES)
 
 
 def test_an_update_on_a_server_that_is_not_well_may_be_tried_again_and_is_made_then(
@@ -316,35 +332,35 @@ def test_lines_that_a_busy_server_refuses_are_written_at_last(
 ) -> None:
     busy = BulkItems(429, "es_rejected_execution_exception", "queue capacity", times=2)
     with fake.misbehaving(busy):
-        assert build(catalogue, engine, "second") == len(LINES)
+        assert build(catalogue, engine, f"fresh-{uuid4().hex}") == len(LINES)
     assert busy.refused >= 2
     assert indexing.audit(catalogue, engine, on_step=lambda *_: None).ok
 
 
 def test_a_server_that_is_always_busy_ends_the_attempt_and_not_the_task(
-    fake: FakeElasticsearch, settings: Settings, catalogue: Database, engine: SearchEngine
+    fake: FakeElasticsearch, settings: Settings, catalogue: Database, before: EngineStatus
 ) -> None:
     with fake.misbehaving(BulkItems(429, "es_rejected_execution_exception", "queue capacity")):
-        error = raised(lambda: build(catalogue, make_engine(settings), "second"))
+        error = raised(lambda: build(catalogue, make_engine(settings), "refused"))
     assert (type(error), error.retryable) == (Unavailable, True)
-    assert serves_the_old(engine, settings)
+    assert serves_the_old(before, settings)
 
 
 def test_a_line_that_the_server_does_not_take_is_named_and_the_old_index_serves(
-    fake: FakeElasticsearch, settings: Settings, catalogue: Database, engine: SearchEngine
+    fake: FakeElasticsearch, settings: Settings, catalogue: Database, before: EngineStatus
 ) -> None:
     with fake.misbehaving(BulkItems(400, "document_parsing_exception", "[1:9] failed to parse field [own]")):
-        error = raised(lambda: build(catalogue, make_engine(settings), "second"))
+        error = raised(lambda: build(catalogue, make_engine(settings), "refused"))
     assert (type(error), error.retryable) == (TaskFailed, False)
     assert "failed to parse" in str(error)
     assert any(line in str(error) for line in LINES)
-    assert serves_the_old(engine, settings)
+    assert serves_the_old(before, settings)
 
 
 def test_lines_that_vanish_after_they_were_taken_are_missed_before_the_swap(
-    fake: FakeElasticsearch, settings: Settings, catalogue: Database, engine: SearchEngine
+    fake: FakeElasticsearch, settings: Settings, catalogue: Database, before: EngineStatus
 ) -> None:
     """The count is the server's own: what was told written and is not there keeps the new index out."""
     with fake.misbehaving(BulkItems(201, "none", "none")), pytest.raises(TaskFailed, match="holds .* of 13"):
-        build(catalogue, make_engine(settings), "second")
-    assert serves_the_old(engine, settings)
+        build(catalogue, make_engine(settings), "refused")
+    assert serves_the_old(before, settings)
