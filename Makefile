@@ -17,7 +17,7 @@ B ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .PHONY: help setup run test lint format lock reference bench bench-tasks bench-search clean test-integration test-browser \
-  test-faults test-faults-long test-model-long images
+  test-faults test-faults-long test-model-long images test-chart chart-lint chart-files
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ test-faults-long: $(VENV)/dev.stamp ## Every fault FAULT_REPEATS times; adds to 
 	$(BIN)/python -m pytest $(or $(T),tests/faults); result=$$?; \
 	  $(BIN)/python -m tests.faults.report $(FAULT_RESULTS) && exit $$result
 
+# The programs: on PATH, or named by SICARGABOX_TEST_HELM, …_KUBECONFORM and …_PROMTOOL.
+test-chart: $(VENV)/k8s-tests.stamp ## Tests of the Helm chart that need no cluster (Helm, kubeconform, promtool, redis-server)
+	$(BIN)/python -m pytest $(or $(T),-n auto --maxprocesses 2 --dist loadfile k8s-tests)
+
 EXAMPLES ?= 10000
 test-model-long: export SICARGABOX_TEST_EXAMPLES = $(shell expr $(EXAMPLES) / 2)
 test-model-long: $(VENV)/dev.stamp ## The model of tasks in EXAMPLES random orders, half of them on each database (SEED=n repeats a run)
@@ -82,9 +86,21 @@ format: $(VENV)/dev.stamp ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix $(EXISTING)
 	$(BIN)/ruff format $(EXISTING)
 
+CHART := charts/sicargabox
+HELM ?= $(or $(SICARGABOX_TEST_HELM),helm)
+
+chart-lint: ## helm lint with every profile; shellcheck on the chart's scripts, where it is installed
+	@for profile in "" dev ha external; do \
+	  $(HELM) lint --strict --quiet $(CHART) $${profile:+--values $(CHART)/values-$$profile.yaml} || exit 1; done
+	@if command -v shellcheck >/dev/null; then shellcheck redis/*.sh $(CHART)/files/scripts/*.sh; \
+	  else echo "shellcheck is not installed: the scripts were not looked at"; fi
+
+chart-files: $(VENV)/dev.stamp ## Write what the chart holds twice: redis/ files, its README's tables, dashboards (tests compare)
+	@$(BIN)/python k8s-tests/chart_files.py && $(BIN)/python k8s-tests/dashboards.py
+
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links $(LOCKFLAGS)
-LOCKED := build api indexer-worker ai-worker learning-worker run peers
+LOCKED := build api indexer-worker ai-worker learning-worker run peers k8s-tests
 
 lock: $(VENV)/dev.stamp ## Lock requirements/*.in into *.txt (LOCKFLAGS=--upgrade takes newer versions)
 	cd requirements && ../$(LOCK) dev.in -o dev.txt
@@ -142,6 +158,12 @@ $(VENV)/dev.stamp: requirements/dev.txt $(PYPROJECTS) | $(VENV)/bin/python
 	@$(INSTALL) --no-deps --require-hashes -r requirements/dev.txt
 	@$(INSTALL) --no-build-isolation --no-deps $(EDITABLE)
 	@touch $@ $(VENV)/run.stamp
+
+# The schemas of Kubernetes, 23 MB; nothing but the tests of the chart needs them.
+$(VENV)/k8s-tests.stamp: requirements/k8s-tests.txt $(VENV)/dev.stamp
+	@echo "Installing what the tests of the chart need into $(VENV) …"
+	@$(INSTALL) --no-deps --require-hashes -r requirements/k8s-tests.txt
+	@touch $@
 
 # What the product is measured beside; nothing else needs it.
 $(VENV)/peers.stamp: requirements/peers.txt $(VENV)/dev.stamp

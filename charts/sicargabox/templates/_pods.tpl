@@ -55,12 +55,13 @@ affinity:
 
 {{/* Away from each other: (list root component pod-values rolls), rolls: a Deployment, whose old pods do not count. */}}
 {{- define "sicargabox.spread" -}}
-{{- $root := index . 0 -}}{{- $pod := index . 2 -}}
+{{- $root := index . 0 -}}
+{{- $spread := merge (deepCopy ((index . 2).spread | default dict)) $root.Values.podDefaults.spread -}}
 topologySpreadConstraints:
-  {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  {{- range $key, $how := dict "kubernetes.io/hostname" $spread.hostname "topology.kubernetes.io/zone" $spread.zone }}
   - maxSkew: 1
     topologyKey: {{ $key }}
-    whenUnsatisfiable: {{ $pod.spread | default $root.Values.podDefaults.spread }}
+    whenUnsatisfiable: {{ $how }}
     labelSelector:
       matchLabels:
         {{- include "sicargabox.selector" (list $root (index $ 1)) | nindent 8 }}
@@ -185,8 +186,13 @@ readinessProbe:
 {{- end }}
 {{- range $name, $value := .settings }}
 - name: SICARGABOX_{{ $name }}
-  value: {{ $value | toString | quote }}
+  value: {{ include "sicargabox.plain" $value | quote }}
 {{- end }}
+{{- end }}
+
+{{/* A value as text. Helm reads numbers as floating ones, and toString would make 1e+06 of a million. */}}
+{{- define "sicargabox.plain" -}}
+{{- if kindIs "float64" . }}{{ toJson . }}{{ else }}{{ toString . }}{{ end -}}
 {{- end }}
 
 {{- define "sicargabox.settingsOfAll" -}}

@@ -6,8 +6,8 @@
 # nobody was promoted or there were two primaries for twelve seconds (measured). It begins as primary only where nobody
 # can be promoted in its place: no replica was ever known (the first start), or none answers.
 #
-# Reads: STANDALONE (a server without Sentinels), HOSTNAME, POD_DOMAIN, MEMBERS and SENTINELS as "host:port host:port";
-# files in CONFIG and SECRETS; writes into RUN and DATA.
+# Reads: STANDALONE (a server without Sentinels), QUEUES, HOSTNAME, POD_DOMAIN, MEMBERS and SENTINELS as "host:port
+# host:port"; files in CONFIG and SECRETS; writes into RUN and DATA.
 set -eu
 umask 077
 config=${CONFIG:-/config} secrets=${SECRETS:-/secrets/redis} run=${RUN:-/run/redis} data=${DATA:-/data}
@@ -19,7 +19,14 @@ longest=${LONGEST_SECONDS:-60}
 # shellcheck source-path=SCRIPTDIR
 . "${SCRIPTS:-/scripts}/ask-sentinels.sh"
 
-sh "$config/render-users.sh" "$config/users.acl" "$secrets" >"$run/users.acl"
+# The template names the queues of the product; a further one is a key that the same users may touch.
+sh "$config/render-users.sh" "$config/users.acl" "$secrets" >"$run/users.template"
+keys='' seen=''
+for queue in ${QUEUES:-}; do
+  keys="$keys ~$queue*" seen="$seen %R~$queue*"
+done
+sed -E -e "s/^user (api|scheduler|worker) .*/&$keys/" -e "s/^user flower .*/&$seen/" "$run/users.template" >"$run/users.acl"
+rm "$run/users.template"
 {
   echo "include $config/redis.conf"
   echo "port $port"
