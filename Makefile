@@ -42,7 +42,7 @@ test: $(VENV)/dev.stamp ## Every test that needs no further server
 	$(BIN)/python -m pytest $(or $(T),$(SIDE_BY_SIDE) $(TESTS))
 
 test-integration: $(VENV)/dev.stamp ## Tests that need PostgreSQL, redis-server and Elasticsearch (no service; they start them)
-	$(BIN)/python -m pytest $(or $(T),tests/integration)
+	$(BIN)/python -m pytest $(or $(T),$(SIDE_BY_SIDE) tests/integration)
 
 test-browser: $(VENV)/dev.stamp ## Tests that need Chromium (Debian's; nothing is downloaded)
 	$(BIN)/python -m pytest $(or $(T),tests/browser)
