@@ -1,7 +1,8 @@
 """Made-up tariffs of any length: seconds per line, what the rebuilding process holds, and searches on the result.
 
-Each is built in a process of its own (``filling``) from documents made on the way. Searches are whole but for the texts
-of the results, since the lines are in no database.
+Each is built once, in a process of its own (``filling``), from documents made on the way; the shortest once before it
+counts, since a server that has just started compiles its code first. Searches are whole but for the texts of the
+results, since the lines are in no database.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SECTION = "made-up"
 LENGTHS = (10_000, 100_000)
 MILLION = 1_000_000
 GOAL_RATIO = 1.25
+FILLS_BUFFERS = 100_000
 QUERIES, WARM_UP = 400, 200
 
 
@@ -47,11 +49,11 @@ class _Built(NamedTuple):
 def measure(stage: Stage) -> list[Measured]:
     """A row of figures for each length, and how they grow with it."""
     lengths = (*LENGTHS, MILLION) if stage.options.million else LENGTHS
-    return [
-        figure
-        for name in stage.options.engines
-        for figure in _told(name, [_build(stage, name, lines) for lines in lengths])
-    ]
+    figures: list[Measured] = []
+    for name in stage.options.engines:
+        _build(stage, name, lengths[0])
+        figures += _told(name, [_build(stage, name, lines) for lines in lengths])
+    return figures
 
 
 def _told(name: str, built: list[_Built]) -> Iterator[Measured]:
@@ -78,11 +80,13 @@ def _told(name: str, built: list[_Built]) -> Iterator[Measured]:
                 within(longer, most=GOAL_RATIO),
             )
             grown = (one.most_mb - one.before_mb) / (shorter.most_mb - shorter.before_mb)
+            # The shortest does not fill the buffers that the longer ones fill: nothing to be flat against.
+            judged = shorter.lines >= FILLS_BUFFERS
             yield figure(
                 f"memory taken by the rebuild ÷ that of {shorter.lines:,}",
                 f"{grown:.2f} ×",
-                f"≤ {GOAL_RATIO:g} ×",
-                within(grown, most=GOAL_RATIO),
+                f"≤ {GOAL_RATIO:g} ×" if judged else "",
+                within(grown, most=GOAL_RATIO) if judged else None,
             )
         yield figure("index", f"{one.size_mb:.0f} MiB")
         yield figure(

@@ -6,6 +6,7 @@ started compiles its code first; what that first rebuild took is told.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import median
 
 from benchmarks.report import spread, within
@@ -13,6 +14,7 @@ from benchmarks.search.bare import BareElasticsearch, BareTantivy, Peer
 from benchmarks.search.engines import build
 from benchmarks.search.measured import Measured
 from benchmarks.search.stage import Stage
+from sicargabox_core.search.document import TariffDocument
 from sicargabox_core.search.documents import iter_documents
 
 SECTION = "rebuild"
@@ -27,14 +29,18 @@ def measure(stage: Stage) -> list[Measured]:
 def _of(stage: Stage, name: str) -> list[Measured]:
     ours: list[float] = []
     bare: list[float] = []
+    making: list[float] = []
     with stage.database() as database, stage.engine(name) as engine:
-        with database.read() as session:
-            documents = iter_documents(session)
-            peer: Peer = (
-                BareTantivy(stage.new_folder("bare"), documents)
-                if name == "tantivy"
-                else BareElasticsearch(stage.server.url, documents)
-            )
+
+        def documents() -> Iterator[TariffDocument]:
+            with database.read() as session:
+                yield from iter_documents(session)
+
+        peer: Peer = (
+            BareTantivy(stage.new_folder("bare"), documents)
+            if name == "tantivy"
+            else BareElasticsearch(stage.server.url, documents)
+        )
         peer.fill()
         first = build(database, engine, "bench-first")
         for number in range(stage.options.rounds):
@@ -44,6 +50,7 @@ def _of(stage: Stage, name: str) -> list[Measured]:
             ours.append(build(database, engine, f"bench-{number}").seconds)
             if not number % 2:
                 bare.append(peer.fill())
+            making.append(peer.make())
         size = engine.status().size / 2**20
     ratios = [mine / other for mine, other in zip(ours, bare, strict=True)]
     rate = first.documents / median(ours)
@@ -59,6 +66,7 @@ def _of(stage: Stage, name: str) -> list[Measured]:
             within(median(ours), most=GOAL_SECONDS),
         ),
         figure("bare filling with the same documents, made beforehand", spread(bare, " s", digits=2)),
+        figure("reading and making these documents alone", spread(making, " s", digits=2)),
         figure(
             "rebuild ÷ bare filling",
             spread(ratios, " ×", digits=2),
