@@ -17,6 +17,8 @@ FOLDER = Path(__file__).resolve().parent.parent / "charts/sicargabox/files/dashb
 SCHEMA_VERSION = 39
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _WIDTH, _HEIGHT = 12, 8
+# Probes and scrapes are nobody's requests.
+_REQUESTS = 'sicargabox_http_requests_total{ours, route!~"/(healthz|readyz|metrics)"}[$__rate_interval]'
 
 
 @dataclass(frozen=True)
@@ -503,7 +505,7 @@ API = Dashboard(
             "Requests by status",
             "Requests a second, by class of status.",
             "reqps",
-            [Query("sum by (status) (rate(sicargabox_http_requests_total{ours}[$__rate_interval]))", "{{status}}")],
+            [Query(f"sum by (status) (rate({_REQUESTS}))", "{{status}}")],
             stacked=True,
         ),
         Panel(
