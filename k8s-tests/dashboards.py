@@ -534,12 +534,7 @@ API = Dashboard(
             "Requests by route",
             "The busiest ten.",
             "reqps",
-            [
-                Query(
-                    "topk(10, sum by (route) (rate(sicargabox_http_requests_total{ours}[$__rate_interval])))",
-                    "{{route}}",
-                )
-            ],
+            [Query(f"topk(10, sum by (route) (rate({_REQUESTS})))", "{{route}}")],
         ),
         Panel(
             "Searches",
