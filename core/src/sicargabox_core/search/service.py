@@ -7,6 +7,7 @@ when the index is. When the engine cannot answer, SQL finds the candidates (``fa
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ from sicargabox_core.settings import Settings
 log = structlog.get_logger(__name__)
 
 LARGEST_PAGE = 100
+# Searches a process works at together; others wait. Two thirds of a search is Python, of which one runs at a time: with
+# forty threads at 100 searches a second each waited longer for its turn than Elasticsearch may take to answer, counted
+# as unanswered, and was answered from SQL, which costs more than the search: the queue only grew.
+MOST_AT_ONCE = 8
 _SHORTEST_CODE = 2
 _SUGGESTED_LINES = 3
 
@@ -121,6 +126,7 @@ class SearchService:
     def __init__(self, database: Database, settings: Settings, *, engine: SearchEngine | None = None) -> None:
         self._database = database
         self.engine = engine if engine is not None else make_engine(settings)
+        self._turns = threading.BoundedSemaphore(MOST_AT_ONCE)
 
     def search(
         self,
@@ -138,7 +144,7 @@ class SearchService:
         filters = _filters(category, chapter)
         _check_page(limit, offset)
         query = parse(q)
-        with self._database.read() as session:
+        with self._turns, self._database.read() as session:
             found = self._find(session, query, filters)
             results = _shown(session, found, found.hits[offset : offset + limit], language)
         seconds = time.perf_counter() - started
@@ -159,21 +165,11 @@ class SearchService:
         language = _language(lang)
         _check_page(limit, 0)
         query = parse(q)
-        degraded = False
         suggestions: list[Suggestion] = []
-        typed = fold(q[:LONGEST_QUERY])
+        degraded = False
         if not query.empty:
-            words: list[Suggestion] = []
-            if query.code is None:
-                try:
-                    words = [_word(item.text, item.language) for item in self.engine.suggest(typed, limit)]
-                except (Unavailable, DataFault) as error:
-                    log.warning("search.suggest_without_index", error=str(error))
-                    degraded = True
-            lines: list[Suggestion] = []
-            if not degraded:
-                lines = self._suggested_lines(query, words, limit, language)
-            suggestions = [*words[: limit - min(len(lines), _SUGGESTED_LINES)], *lines][:limit]
+            with self._turns:
+                suggestions, degraded = self._suggested(query, fold(q[:LONGEST_QUERY]), limit, language)
         return SuggestAnswer(
             query=q[:LONGEST_QUERY],
             took_ms=round((time.perf_counter() - started) * 1000, 1),
@@ -181,6 +177,18 @@ class SearchService:
             degraded=degraded,
             suggestions=suggestions,
         )
+
+    def _suggested(self, query: Query, typed: str, limit: int, language: Lang) -> tuple[list[Suggestion], bool]:
+        """What may be shown, and whether it is nothing because the engine is away."""
+        words: list[Suggestion] = []
+        if query.code is None:
+            try:
+                words = [_word(item.text, item.language) for item in self.engine.suggest(typed, limit)]
+            except (Unavailable, DataFault) as error:
+                log.warning("search.suggest_without_index", error=str(error))
+                return [], True
+        lines = self._suggested_lines(query, words, limit, language)
+        return [*words[: limit - min(len(lines), _SUGGESTED_LINES)], *lines][:limit], False
 
     def _suggested_lines(
         self, query: Query, words: Sequence[Suggestion], limit: int, language: Lang
