@@ -6,7 +6,7 @@
 # nobody was promoted or there were two primaries for twelve seconds (measured). It begins as primary only where nobody
 # can be promoted in its place: no replica was ever known (the first start), or none answers.
 #
-# Reads: STANDALONE (a server without Sentinels), QUEUES, HOSTNAME, POD_DOMAIN, MEMBERS and SENTINELS as "host:port
+# Reads: STANDALONE (a server without Sentinels), QUEUES, POD_NAME, POD_DOMAIN, MEMBERS and SENTINELS as "host:port
 # host:port"; files in CONFIG and SECRETS; writes into RUN and DATA.
 set -eu
 umask 077
@@ -44,7 +44,7 @@ someone_else_answers() {
 }
 
 if [ -z "${STANDALONE:-}" ]; then
-  own=$HOSTNAME.$POD_DOMAIN
+  own=$POD_NAME.$POD_DOMAIN
   {
     echo "include $config/replicated.conf"
     echo "masterauth $(quoted "$secrets/replication")"

@@ -5,7 +5,7 @@
 # wrote itself; the rest is made anew, so that a new release's settings and new passwords take effect. One that knows
 # nothing asks the others, and only where none of them answers (the first start) names the first server.
 #
-# Reads: HOSTNAME, POD_DOMAIN, FIRST_PRIMARY, SENTINELS as "host:port host:port"; files in CONFIG and SECRETS
+# Reads: POD_NAME, POD_DOMAIN, FIRST_PRIMARY, SENTINELS as "host:port host:port"; files in CONFIG and SECRETS
 # (sentinel/…: its users, redis/sentinel: its password at the servers); writes into DATA.
 set -eu
 umask 077
@@ -29,6 +29,12 @@ if ! printf '%s\n' "$kept" | grep -q '^sentinel monitor mymaster '; then
   kept=$(printf '%s\n' "$kept" "sentinel monitor mymaster $primary $redis_port $majority")
 fi
 
+# A name of its own making, not of chance: one that lost its volume would else be a fourth Sentinel to the others, who
+# count the third for ever and want three of four for a failover.
+if ! printf '%s\n' "$kept" | grep -q '^sentinel myid '; then
+  kept=$(printf '%s\n' "$kept" "sentinel myid $(printf %s "$POD_NAME.$POD_DOMAIN" | sha1sum | cut -c1-40)")
+fi
+
 sh "$config/render-users.sh" "$config/sentinel-users.acl" "$secrets/sentinel" >"$data/users.acl"
 {
   cat "$config/sentinel.conf"
@@ -39,7 +45,7 @@ sh "$config/render-users.sh" "$config/sentinel-users.acl" "$secrets/sentinel" >"
   echo "sentinel auth-pass mymaster $(quoted "$secrets/redis/sentinel")"
   echo "sentinel sentinel-user sentinel"
   echo "sentinel sentinel-pass $(quoted "$secrets/sentinel/sentinel")"
-  echo "sentinel announce-ip $HOSTNAME.$POD_DOMAIN"
+  echo "sentinel announce-ip $POD_NAME.$POD_DOMAIN"
   echo "sentinel announce-port $port"
   printf '%s\n' "$kept"
 } >"$file.new"
