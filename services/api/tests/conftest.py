@@ -35,9 +35,10 @@ _NODES = (
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _quiet_logs() -> Iterator[None]:
-    # Unconfigured, structlog draws every error of a request with all local variables: seconds for each.
+    # Unconfigured, structlog draws every error of a request with all local variables: seconds for each. For each test
+    # anew, since tests of other packages in the same process set logging back.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.reset_defaults()
