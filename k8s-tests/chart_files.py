@@ -75,7 +75,7 @@ def _rows(root: dict[str, Any], schema: dict[str, Any], values: Any, path: str) 
             continue
         default = values.get(name) if isinstance(values, dict) else None
         target = root["definitions"][_reference(part)] if _reference(part) else part
-        if "properties" in target and _reference(part) not in _SHAPES and (default or name in ("image", "test")):
+        if "properties" in target and _reference(part) not in _SHAPES and (default or name == "image"):
             yield from _rows(root, target, default, f"{path}{name}.")
         elif name != "workers":
             shown = "" if default is None else f"`{json.dumps(default, ensure_ascii=False)}`"

@@ -39,6 +39,10 @@ class MachineSettings(BaseSettings):
     helm: Path | None = Field(None, description="Helm 4; none: the one on PATH.")
     promtool: Path | None = Field(None, description="Prometheus' promtool; none: the one on PATH.")
     kubeconform: Path | None = Field(None, description="kubeconform; none: the one on PATH.")
+    crds: Path = Field(
+        _SHARED / "tools" / "cluster" / "manifests",
+        description="Folder with the definitions of KEDA's and the Prometheus operator's objects.",
+    )
     require_servers: bool = Field(
         False,
         validation_alias="SICARGABOX_REQUIRE_SERVERS",

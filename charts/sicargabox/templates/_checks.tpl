@@ -28,7 +28,7 @@
 {{- $_ := set $queues $queue $name -}}
 {{- end -}}
 {{- end -}}
-{{- if and (eq $values.autoscaling.mode "keda") (lookup "v1" "Namespace" "" "kube-system") (not (.Capabilities.APIVersions.Has "keda.sh/v1alpha1/ScaledObject")) -}}
+{{- if and (eq $values.autoscaling.mode "keda") (lookup "v1" "ConfigMap" .Release.Namespace "kube-root-ca.crt") (not (.Capabilities.APIVersions.Has "keda.sh/v1alpha1/ScaledObject")) -}}
 {{- $problems = append $problems "autoscaling.mode=keda: this cluster has no KEDA; install it, or set autoscaling.mode=none" -}}
 {{- end -}}
 {{- if eq $values.database.mode "external" -}}
