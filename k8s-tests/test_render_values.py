@@ -195,3 +195,28 @@ def test_profiles_change_only_what_is_there() -> None:
         for name in names:
             profile = yaml.safe_load((CHART / name).read_text())
             assert set(profile.get("workers", {})) <= set(VALUES["workers"])
+
+
+def test_a_worker_may_say_no_and_none_where_the_default_says_yes() -> None:
+    documents = render(
+        "default",
+        *("workerDefaults.search=true", "workers.ai.search=false"),
+        *("workerDefaults.autoscaling.minReplicas=1", "workers.ai.autoscaling.minReplicas=0"),
+    )
+    assert named(documents, "ScaledObject", "ai-worker")["spec"]["minReplicaCount"] == 0
+    assert named(documents, "ScaledObject", "learning-worker")["spec"]["minReplicaCount"] == 1
+    speaks = {
+        pods.component: "SICARGABOX_SEARCH_URL" in variables(pods.main)
+        for pods in pods_of(documents)
+        if pods.component.endswith("worker")
+    }
+    assert speaks == {"indexer-worker": True, "learning-worker": True, "ai-worker": False}
+
+
+def test_no_pod_at_all_is_a_number_too() -> None:
+    documents = render(
+        "default", "api.autoscaling.enabled=false", "api.replicas=0", "workers.ai.replicas=0", mode="none"
+    )
+    replicas = {one["metadata"]["name"]: one["spec"]["replicas"] for one in of_kind(documents, "Deployment")}
+    assert (replicas["sb-sicargabox-api"], replicas["sb-sicargabox-ai-worker"]) == (0, 0)
+    assert replicas["sb-sicargabox-learning-worker"] == 1
