@@ -253,7 +253,7 @@ class Settings(BaseSettings):
             raise InvalidSetting(
                 f"{self.search_index!r} is not a name for an index",
                 field=f"{ENV_PREFIX}SEARCH_INDEX",
-                remedy="Use small letters, digits, dashes and underscores, a letter first.",
+                remedy="Use small letters, digits, dashes, dots and underscores, a letter or digit first; 100 at most.",
             )
         if self.effective_search_api_key and self.search_username:
             raise InvalidSetting(

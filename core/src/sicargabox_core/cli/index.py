@@ -184,14 +184,15 @@ def _show(report: IndexReport, zone: str) -> None:
         ended = moment(report.audit.finished_at, zone)
         say(f"Last audit: {ended}" + (", of an earlier generation" if report.audit_outdated else ""))
         if report.audit.state is State.SUCCESS:
-            _show_audit(AuditIndexResult.model_validate(report.audit.result))
+            _show_audit(AuditIndexResult.model_validate(report.audit.result), mended=report.audit_outdated)
         else:
             complain(f"It ended as {report.audit.state}: {report.audit.error_message or 'cancelled'}")
     if now.problem:
         complain(now.problem)
 
 
-def _show_audit(result: AuditIndexResult) -> None:
+def _show_audit(result: AuditIndexResult, *, mended: bool = False) -> None:
+    """``mended``: the index that was audited serves no longer."""
     if result.ok:
         say(f"Index and database agree: {result.index:,} documents.")
         return
@@ -204,7 +205,8 @@ def _show_audit(result: AuditIndexResult) -> None:
         if count:
             more = " …" if count > _LISTED_CODES else ""
             complain(f"  {word}: {count:,} ({', '.join(codes[:_LISTED_CODES])}{more})")
-    complain("`sicargabox index rebuild` mends it.")
+    if not mended:
+        complain("`sicargabox index rebuild` mends it.")
 
 
 # --- tasks -----------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def search(
         print_json(answer)
         return
     if answer["degraded"]:
-        complain("The index cannot answer, so SQL did; `sicargabox rebuild-index` builds it.")
+        complain("The index cannot answer, so SQL did; `sicargabox index status` says why.")
     if not answer["results"]:
         say("Nothing found.")
         return

@@ -162,6 +162,8 @@ DELETE_INDEX = TaskSpec(
     time_limit=120,
     max_attempts=_OUTLASTING_A_RESTART,
     exclusive=lambda _: _WHOLE_INDEX,
+    # Asked for by `DELETE /index` and its like alone, which refuse a name that does not serve.
+    startable=False,
     role="admin",
 )
 UPDATE_LINES = TaskSpec(
@@ -180,6 +182,7 @@ AUDIT_INDEX = TaskSpec(
     result=AuditIndexResult,
     title="Auditar índice",
     time_limit=600,
+    max_attempts=_OUTLASTING_A_RESTART,
     exclusive=lambda _: "search.audit",
 )
 

@@ -39,7 +39,6 @@ from sicargabox_core.tasks.store import Submission, TaskView
 SCOPE = "tasks"
 STARTABLE: Mapping[str, TaskSpec[Any, Any]] = {name: spec for name, spec in TASKS.items() if spec.startable}
 _EXAMPLES: Mapping[str, dict[str, Any]] = {
-    "search.delete_index": {"generation": "0192f0c1-5e7a-7cc3-9f5e-1c2d3e4f5a6b-1"},
     "search.update_lines": {"codes": ["8517130000"]},
     "ai.generate_keywords": {"chapter": "85", "languages": ["es", "en"]},
     "learning.analyse_selections": {"people": 3},
