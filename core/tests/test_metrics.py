@@ -248,6 +248,19 @@ def test_not_ready_is_503_and_says_why() -> None:
         stop()
 
 
+def test_what_only_a_new_process_mends_is_told_by_healthz() -> None:
+    faults: list[str] = []
+    port = free_port()
+    stop = observability.serve_health("127.0.0.1", port, ready=lambda: None, dead=lambda: faults[0] if faults else None)
+    try:
+        assert _get(port, "/healthz") == (200, "ok\n")
+        faults.append("it stands still")
+        assert _get(port, "/healthz") == (503, "it stands still\n")
+        assert _get(port, "/readyz")[0] == 200
+    finally:
+        stop()
+
+
 def test_a_predecessors_figures_are_forgotten_and_our_own_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(observability.MULTIPROCESS_DIR, str(tmp_path))
     own, other = tmp_path / f"counter_{os.getpid()}.db", tmp_path / "gauge_livemax_1.db"

@@ -332,10 +332,13 @@ def _server_class(host: str) -> type[ThreadingWSGIServer]:
     return Server
 
 
-def serve_health(host: str, port: int, *, ready: Callable[[], str | None]) -> Callable[[], None]:
+def serve_health(
+    host: str, port: int, *, ready: Callable[[], str | None], dead: Callable[[], str | None] = lambda: None
+) -> Callable[[], None]:
     """Serves ``/healthz`` (the process lives), ``/readyz`` (``ready`` raises nothing) and ``/metrics`` in a thread.
 
-    What ``ready`` returns is a fault that leaves the process ready; the body of ``/readyz`` tells it.
+    What ``ready`` returns is a fault that leaves the process ready; the body of ``/readyz`` tells it. What ``dead``
+    returns is one that only a new process mends: ``/healthz`` is 503 then.
     Returns a function that stops it. Port 0 in the settings means "none", so callers check before calling. Raises
     ``InvalidSetting`` when the port cannot be listened on.
     """
@@ -346,8 +349,9 @@ def serve_health(host: str, port: int, *, ready: Callable[[], str | None]) -> Ca
             start("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
             return [render_metrics()]
         if path == "/healthz":
-            start("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
-            return [b"ok\n"]
+            fault = dead()
+            start("503 Service Unavailable" if fault else "200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"{fault or 'ok'}\n".encode()]
         if path == "/readyz":
             try:
                 fault = ready()

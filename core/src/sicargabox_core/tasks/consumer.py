@@ -28,7 +28,12 @@ _LOOK_SECONDS = 0.2
 # Refusals further apart are no longer the same trouble.
 _FORGOTTEN_SECONDS = 60.0
 
+# The loop turns every five seconds at most. What it does between two turns (a server that is silent, three Sentinels
+# asked in turn) ends within some ten; beyond this it does nothing any more, and only a new process helps.
+STILL_SECONDS = 120.0
+
 _troubles: WeakKeyDictionary[Celery, str] = WeakKeyDictionary()
+_turned: WeakKeyDictionary[Celery, float] = WeakKeyDictionary()
 
 
 def trouble(app: Celery) -> str | None:
@@ -39,6 +44,17 @@ def trouble(app: Celery) -> str | None:
 def no_trouble(app: Celery) -> None:
     """Messages are taken."""
     _troubles.pop(app, None)
+
+
+def turned(app: Celery) -> None:
+    """The loop that takes messages turns, or waits for a server that is away."""
+    _turned[app] = time.monotonic()
+
+
+def stands_still(app: Celery) -> str | None:
+    """That this loop has done nothing for ``STILL_SECONDS``, which no server that is away can bring about."""
+    still = time.monotonic() - _turned.setdefault(app, time.monotonic())
+    return f"the loop that takes messages has stood still for {still:.0f} s" if still > STILL_SECONDS else None
 
 
 def remedy(error: BaseException) -> str:
@@ -65,7 +81,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
         def not_connected(error: Exception, seconds: float) -> None:
             self._tell(error, conn.as_uri(), seconds)
 
-        conn = conn.ensure_connection(not_connected, None, callback=maybe_shutdown)
+        # Called every second while it waits between two tries.
+        conn = conn.ensure_connection(not_connected, None, callback=self._while_waiting)
         self.first_connection_attempt = False
         self.broker_connection_retry_attempt = 0
         return conn
@@ -89,9 +106,13 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
         self._tell(error, self.conninfo.as_uri(), pause)
         until = now + pause
         while (left := until - time.monotonic()) > 0:
-            maybe_shutdown()
+            self._while_waiting()
             time.sleep(min(left, _LOOK_SECONDS))
         self._refused_at = time.monotonic()
+
+    def _while_waiting(self) -> None:
+        turned(self.app)
+        maybe_shutdown()
 
     def _tell(self, error: Exception, address: str, seconds: float) -> None:
         what = remedy(error)

@@ -31,7 +31,7 @@ from sicargabox_core.errors import InvalidSetting, NotFound
 from sicargabox_core.observability import configure_logging, forget_dead_children, forget_predecessors, serve_health
 from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.tasks import presence, store
-from sicargabox_core.tasks.consumer import no_trouble, trouble
+from sicargabox_core.tasks.consumer import no_trouble, stands_still, trouble, turned
 from sicargabox_core.tasks.renewal import container_memory_bytes, memory_per_child_kb
 from sicargabox_core.tasks.rows import STARTED, tasks
 
@@ -125,8 +125,13 @@ def _serve_health(runtime: WorkerRuntime) -> None:
         runtime.database.ping()
         return trouble(runtime.celery)
 
+    def still() -> str | None:
+        # While it drains its loop has ended, and its tasks have their time.
+        return None if runtime.draining.is_set() else stands_still(runtime.celery)
+
+    turned(runtime.celery)
     try:
-        serve_health(settings.host, settings.worker_port, ready=ready)
+        serve_health(settings.host, settings.worker_port, ready=ready, dead=still)
     except InvalidSetting as error:
         # Celery logs and goes on when a signal's receiver raises; a worker nobody can probe must not.
         raise SystemExit(str(error)) from error
@@ -289,6 +294,7 @@ def _presence_step(runtime: WorkerRuntime) -> type[bootsteps.StartStopStep]:
                 presence.forget(self._redis, runtime.worker)
 
         def _tell(self, words: presence.Presence) -> None:
+            turned(runtime.celery)
             with contextlib.suppress(RedisError):
                 presence.tell(self._redis, words)
 

@@ -1,0 +1,75 @@
+"""A worker's /healthz is the word of the loop that takes messages: for a cluster to end what only looks alive."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sicargabox_core.tasks.broker import make_celery
+from sicargabox_core.tasks.contracts import Queue, State
+from tests.servers.ports import free_port, wait_until
+from tests.servers.valkey import ValkeyServer
+from tests.task_system.probe_specs import ACT
+from tests.task_system.system import TaskSystem
+
+# As in tests/task_system/still.py.
+STILL_SECONDS = 10.0
+
+
+@pytest.fixture
+def system(sqlite_url: str, private_valkey: ValkeyServer, tmp_path: Path) -> Iterator[TaskSystem]:
+    with TaskSystem.running(sqlite_url, private_valkey, tmp_path) as system:
+        yield system
+
+
+def _start(system: TaskSystem) -> int:
+    port = free_port()
+    system.start_worker(
+        Queue.ELASTICSEARCH, app="tests.task_system.still", environment={"SICARGABOX_WORKER_PORT": str(port)}
+    )
+    return port
+
+
+def _healthz(port: int) -> str:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return f"{error.code}: {error.read().decode()}"
+
+
+def test_a_loop_that_stands_still_is_told_and_forgotten_when_it_goes_on(system: TaskSystem) -> None:
+    port = _start(system)
+    assert _healthz(port) == "ok\n"
+    celery = make_celery(system.settings, "tests")
+    # It takes messages a moment before it takes orders.
+    ordered: Any = celery.control
+    wait_until(
+        lambda: ordered.broadcast("stand_still", arguments={"seconds": 0}, reply=True, timeout=1),
+        seconds=30,
+        what="it takes orders",
+    )
+    ordered.broadcast("stand_still", arguments={"seconds": STILL_SECONDS + 8})
+    wait_until(lambda: _healthz(port).startswith("503: the loop"), seconds=40, what="it is told")
+    wait_until(lambda: _healthz(port) == "ok\n", seconds=40, what="it goes on")
+    assert system.wait_final(system.submit(ACT), 60).state is State.SUCCESS
+    celery.close()
+
+
+def test_a_worker_that_waits_for_redis_is_alive_all_the_while(system: TaskSystem) -> None:
+    port = _start(system)
+    system.valkey.kill()
+    until = time.monotonic() + 2 * STILL_SECONDS
+    told = set()
+    while time.monotonic() < until:
+        told.add(_healthz(port))
+        time.sleep(0.5)
+    assert told == {"ok\n"}
+    system.valkey.start()
+    assert system.wait_final(system.submit(ACT), 60).state is State.SUCCESS
