@@ -29,6 +29,7 @@ from tests.servers.elasticsearch_fake import (
     BulkItems,
     FakeElasticsearch,
     Fault,
+    broken,
     cut,
     lookalike,
     of_version,
@@ -209,6 +210,49 @@ def test_a_hanging_server_costs_few_searches_their_time(fake: FakeElasticsearch,
             assert service.search(QUERY)["degraded"]
         assert len(fake.asked) - before <= 20
     assert recovers(service)
+
+
+def fetch(engine: SearchEngine) -> object:
+    return engine.candidates(Lookup(code="8518"), 10, Filters())
+
+
+def is_asked(fake: FakeElasticsearch, engine: SearchEngine) -> bool:
+    """Whether a search that ends without an answer has asked the server at all."""
+    before = len(fake.asked)
+    raised(lambda: fetch(engine))
+    return any(request.path.endswith("/_search") for request in fake.asked[before:])
+
+
+def test_a_late_answer_is_no_outage_and_several_in_a_row_are(fake: FakeElasticsearch, service: SearchService) -> None:
+    engine = service.engine
+    for _ in range(2):
+        wait_until(lambda: answers(engine), seconds=PATIENCE, what="the index answers")
+        with fake.misbehaving(fake.hang):
+            assert [is_asked(fake, engine) for _ in range(2)] == [True, True]
+    with fake.misbehaving(fake.hang):
+        assert [is_asked(fake, engine) for _ in range(2)] == [True, False]
+    assert recovers(service)
+
+
+def answers(engine: SearchEngine) -> bool:
+    try:
+        return bool(fetch(engine))
+    except Unavailable:
+        return False
+
+
+def test_a_connection_that_breaks_is_an_outage_at_once(fake: FakeElasticsearch, service: SearchService) -> None:
+    with fake.misbehaving(broken):
+        assert [is_asked(fake, service.engine) for _ in range(2)] == [True, False]
+    assert recovers(service)
+
+
+def test_an_audit_waits_longer_than_a_search_for_a_server_that_is_busy(
+    fake: FakeElasticsearch, settings: Settings, catalogue: Database, engine: SearchEngine
+) -> None:
+    assert engine.status().ready
+    with fake.misbehaving(fake.slow(settings.search_timeout_seconds * 2)):
+        assert indexing.audit(catalogue, make_engine(settings), on_step=lambda *_: None).ok
 
 
 @pytest.mark.parametrize("name", ["hanging", "version 8"])

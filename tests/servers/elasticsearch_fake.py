@@ -229,6 +229,11 @@ def cut(request: Request, forward: Forward) -> Answer:
     return dataclasses.replace(forward(request), cut=True)
 
 
+def broken(_request: Request, _forward: Forward) -> Answer:
+    """The connection ends before there is an answer."""
+    raise Silence
+
+
 class Hold:
     """Keeps back the first request whose method and path have ``pattern`` in them, as a slow road would.
 

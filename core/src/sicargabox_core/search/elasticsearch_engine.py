@@ -11,7 +11,7 @@ alias, which its successor takes away before it removes the index; a swap needs 
 lock that was not given back takes away first; and each document carries its writer's token as version.
 
 Readers look at most once a second which generation serves and what its vocabulary is, beside the answer of a question.
-A server that does not answer in time is left alone for a moment (``Breaker``), and callers answer from SQL.
+A server that does not answer in time is left alone for a moment (``ReaderBreaker``), and callers answer from SQL.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from sicargabox_core.errors import (
     Conflict,
     DataFault,
     InvalidInput,
-    InvalidSetting,
     SicargaBoxError,
     TaskFailed,
     Unavailable,
@@ -41,8 +40,9 @@ from sicargabox_core.search import elasticsearch_bulk as bulk
 from sicargabox_core.search import evidence
 from sicargabox_core.search.completions import best_completions
 from sicargabox_core.search.document import TariffDocument
+from sicargabox_core.search.elasticsearch_breaker import ReaderBreaker
 from sicargabox_core.search.elasticsearch_client import connect, server_version
-from sicargabox_core.search.elasticsearch_errors import Refused, clear_errors
+from sicargabox_core.search.elasticsearch_errors import Late, Refused, clear_errors
 from sicargabox_core.search.elasticsearch_mapping import MAPPING_HASH, as_source, index_body
 from sicargabox_core.search.elasticsearch_query import below, candidates_body, completions_body
 from sicargabox_core.search.elasticsearch_state import Lock, Record, State
@@ -63,7 +63,6 @@ from sicargabox_core.search.engine import (
 from sicargabox_core.search.evidence import blocks
 from sicargabox_core.search.vocabulary import Vocabulary, VocabularyBuilder
 from sicargabox_core.settings import Settings
-from sicargabox_core.tasks.breaker import Breaker
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +74,6 @@ _LOOK_EVERY_SECONDS = 1.0
 _STATUS_SECONDS = 0.5
 # A question waits this long for news of the generation; then it is asked of the one that is known.
 _NEWS_SECONDS = 0.05
-_PAUSE_SECONDS = 2.0
 _LOCK_SECONDS = 15.0
 _PAGE = 2000
 # Terms of one query: the server's limit is 65,536.
@@ -83,6 +81,7 @@ _MOST_CODES = 10_000
 _JOURNALLED = 500
 # About 3 kB each; lines of a heading share most of it.
 _KEPT_LINES = 16_384
+_GONE = 404
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,7 @@ class ElasticsearchEngine:
         self._looker = self._reader.options(request_timeout=_LOOK_SECONDS)
         self._writer = self._reader.options(request_timeout=_WRITE_SECONDS)
         self._state = State(self._writer, self._alias, lock_seconds=lock_seconds)
-        self._breaker = Breaker("search", _PAUSE_SECONDS)
-        self._fault: SicargaBoxError | None = None
+        self._breaker = ReaderBreaker()
         self._known: _Known | None = None
         self._look: Future[_Known] | None = None
         self._mutex = threading.Lock()
@@ -458,7 +456,7 @@ class ElasticsearchEngine:
                 try:
                     self._change_aliases([_removed(one.index, _build_alias(one.index))])
                 except Refused as error:
-                    if error.status != 404:
+                    if error.status != _GONE:
                         raise
                     # It serves since we looked, or somebody else is removing it.
                     continue
@@ -532,8 +530,12 @@ class ElasticsearchEngine:
 
     def hashes(self) -> Iterator[tuple[str, str]]:
         """See ``engine.SearchEngine.hashes``."""
-        self._forget()
-        yield from self._held(self._current().record.index, {"match_all": {}})
+        # Not as a search asks: nobody waits for an audit, which must not fail of a server that is only busy.
+        try:
+            index = self._look_at(self._known).record.index
+        except Refused as error:
+            raise _unreadable(error) from error
+        yield from self._held(index, {"match_all": {}})
 
     def _held(self, index: str, query: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """Code and hash of every document that answers, in order of code, a page at a time."""
@@ -562,32 +564,12 @@ class ElasticsearchEngine:
 
     def _asked(self, question: Callable[[], T]) -> T:
         """Asks, unless the server failed a moment ago. A reader's errors are all ``Unavailable``."""
-        if not self._breaker.allows():
-            raise self._not_asked()
         try:
-            answer = question()
+            return self._breaker.ask(question)
         except Refused as error:
-            self._breaker.succeeded()
-            if error.status == 404:
+            if error.status == _GONE:
                 self._known = None
-                raise Unavailable("there is no search index yet", remedy="Rebuild the index.") from error
-            raise Unavailable(error.message, remedy="Rebuild the index.") from error
-        except (InvalidSetting, Unavailable) as error:
-            self._failed(error)
-            raise Unavailable(error.message, field=error.field, remedy=error.remedy) from error
-        self._breaker.succeeded()
-        return answer
-
-    def _failed(self, error: SicargaBoxError) -> None:
-        self._fault = error
-        self._breaker.failed()
-
-    def _not_asked(self) -> Unavailable:
-        """The server failed a moment ago: with what it failed of, for whoever looks between two tries."""
-        fault = self._fault
-        if fault is None:
-            return Unavailable("Elasticsearch did not answer a moment ago")
-        return Unavailable(f"{fault.message} (asked a moment ago)", field=fault.field, remedy=fault.remedy)
+            raise _unreadable(error) from error
 
     def _current(self) -> _Known:
         """The serving generation; looked at anew in the background when that was too long ago."""
@@ -603,7 +585,7 @@ class ElasticsearchEngine:
             elif self._breaker.is_open:
                 # Somebody has waited for this look already, and the server hangs.
                 if known is None:
-                    raise self._not_asked()
+                    raise self._breaker.not_asked()
                 return known
         patience = self._seconds if known is None else min(self._seconds, self._news_seconds)
         try:
@@ -611,11 +593,9 @@ class ElasticsearchEngine:
         except TimeoutError as error:
             if known is not None:
                 return known
-            late = Unavailable(
-                "Elasticsearch does not answer in time", remedy="Look whether it runs, and how busy it is."
-            )
-            self._failed(late)
-            raise late from error
+            late = Late("Elasticsearch does not answer in time", remedy="Look whether it runs, and how busy it is.")
+            self._breaker.failed(late)
+            raise Unavailable(late.message, remedy=late.remedy) from error
 
     def _looked(self, known: _Known | None) -> _Known:
         self._known = self._asked(lambda: self._look_at(known))
@@ -706,6 +686,12 @@ class ElasticsearchEngine:
             version=version,
             generations=[mine, *before, *unfinished],
         )
+
+
+def _unreadable(error: Refused) -> Unavailable:
+    """For a reader: an index that is not there, or of another shape than questions need."""
+    fault = "there is no search index yet" if error.status == _GONE else error.message
+    return Unavailable(fault, remedy="Rebuild the index.")
 
 
 _OTHER_MAPPING = "the index has the mapping of another release"

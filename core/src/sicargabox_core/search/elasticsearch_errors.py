@@ -36,6 +36,10 @@ class Refused(TaskFailed):
         self.status = status
 
 
+class Late(Unavailable):
+    """No answer came in time: the server hangs, or has one slow moment."""
+
+
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Raises errors of ours instead of the client's: ``Unavailable``, ``InvalidSetting`` or ``Refused``."""
@@ -58,7 +62,7 @@ def translated(error: ApiError | TransportError) -> SicargaBoxError:
             remedy="Name the file with the certificates that sign Elasticsearch's own.",
         )
     if isinstance(error, ConnectionTimeout):
-        return Unavailable("Elasticsearch does not answer in time", remedy=_LOOK)
+        return Late("Elasticsearch does not answer in time", remedy=_LOOK)
     if isinstance(error, NotConnected):
         return Unavailable(f"Elasticsearch cannot be reached: {_first_line(error)}", remedy=_LOOK)
     return Unavailable(f"Elasticsearch answers what cannot be read: {_first_line(error)}", remedy=_LOOK)
