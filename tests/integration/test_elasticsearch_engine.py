@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import signal
 import ssl
 import subprocess
@@ -15,6 +16,7 @@ from uuid import uuid4
 import pytest
 from core.tests.search.tariff import LINES, add_keyword, build, fill
 from elasticsearch import BadRequestError
+from structlog.testing import capture_logs
 
 from sicargabox_core.db import Database
 from sicargabox_core.errors import Conflict, Unavailable
@@ -164,6 +166,56 @@ def test_an_index_whose_state_was_removed_by_hand_is_mended_by_a_rebuild(
     assert audited(catalogue, engine)
 
 
+def test_of_an_index_whose_state_was_removed_by_hand_it_is_told_what_serves_and_it_can_be_deleted(
+    place: ElasticsearchPlace, engine: ElasticsearchEngine, catalogue: Database
+) -> None:
+    build(catalogue, engine)
+    before = engine.status()
+    place.client.indices.delete(index=f"{place.alias}-state")
+    status = engine.status()
+    assert (status.generation, status.documents, status.size) == ("first", len(LINES), before.size)
+    assert [(one.name, one.role, one.documents) for one in status.generations] == [("first", "serving", len(LINES))]
+    assert (status.proof, status.built_at) == (None, None)
+    assert status.problem == "nothing is known of the index that serves. Rebuild the index."
+    with pytest.raises(Conflict, match="does not serve"):
+        engine.delete("another", publish=nullcontext)
+    assert engine.delete("first", publish=nullcontext) == len(LINES)
+    assert place.generations() == set()
+
+
+def test_an_index_that_has_the_alias_s_name_is_named_at_once_and_stays_as_it_is(
+    place: ElasticsearchPlace, engine: ElasticsearchEngine, catalogue: Database
+) -> None:
+    """Somebody wrote to the alias after a delete: the server made an index of its name."""
+    build(catalogue, engine)
+    engine.delete("first", publish=nullcontext)
+    place.client.index(index=place.alias, document={"a": "line"}, refresh=True)
+    status = engine.status()
+    assert (status.ready, status.health) == (False, "red")
+    told = []
+    with pytest.raises(Conflict) as caught, catalogue.read() as session:
+        engine.rebuild(iter_documents(session), generation="second", on_progress=told.append, publish=nullcontext)
+    assert status.problem == str(caught.value)
+    for part in (f"index is named {place.alias},", "SICARGABOX_SEARCH_INDEX", "Delete that index"):
+        assert part in str(caught.value)
+    assert (told, place.generations()) == ([], set())
+    assert place.client.count(index=place.alias)["count"] == 1
+    place.client.indices.delete(index=place.alias)
+    assert engine.status().problem == "there is no search index yet. Rebuild the index."
+    assert build(catalogue, engine, "second") == len(LINES)
+
+
+def test_a_rebuild_that_finds_the_alias_s_name_taken_when_it_is_done_leaves_nothing(
+    place: ElasticsearchPlace, engine: ElasticsearchEngine, catalogue: Database
+) -> None:
+    def occupy(_: int) -> None:
+        place.client.index(index=place.alias, id="1", document={"a": "line"})
+
+    with pytest.raises(Conflict, match="Delete that index"), catalogue.read() as session:
+        engine.rebuild(iter_documents(session), generation="first", on_progress=occupy, publish=nullcontext)
+    assert place.generations() == set()
+
+
 def test_a_second_question_fetches_no_line_again_not_even_after_a_swap(
     place: ElasticsearchPlace, catalogue: Database, tmp_path: Path
 ) -> None:
@@ -220,6 +272,7 @@ def test_a_swap_that_is_on_its_way_when_its_lock_is_taken_over_is_refused_by_the
     """Its writer looked at the lock the moment before: only what the request itself demands can stop it."""
     build(catalogue, engine)
     change = ElasticsearchEngine._change_aliases
+    swap = re.compile(rf"{place.alias}-second\+swap-\d+")
     overtaken: list[bool] = []
 
     def late(self: ElasticsearchEngine, actions: list[dict[str, dict[str, object]]]) -> None:
@@ -231,8 +284,10 @@ def test_a_swap_that_is_on_its_way_when_its_lock_is_taken_over_is_refused_by_the
         change(self, actions)
 
     monkeypatch.setattr(ElasticsearchEngine, "_change_aliases", late)
-    with pytest.raises(Refused, match="swap"):
+    with pytest.raises(Refused, match="swap"), capture_logs() as logs:
         build(catalogue, engine, "second")
+    (taken_away,) = [entry["swaps_taken_away"] for entry in logs if entry["event"] == "search.lock_taken_over"]
+    assert [bool(swap.fullmatch(name)) for name in taken_away] == [True]
     assert (engine.status().generation, place.generations()) == ("first", {"first"})
     assert audited(catalogue, engine)
 

@@ -62,7 +62,7 @@ from sicargabox_core.search.engine import (
 )
 from sicargabox_core.search.evidence import blocks
 from sicargabox_core.search.vocabulary import Vocabulary, VocabularyBuilder
-from sicargabox_core.settings import Settings
+from sicargabox_core.settings import ENV_PREFIX, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -176,6 +176,7 @@ class ElasticsearchEngine:
                 self._prove(index, held)
                 self._ready_to_serve(index)
                 serving = self._serving(self._stored())
+                self._check_alias_is_free(serving, self._writer)
                 record = Record(
                     index=index,
                     generation=generation,
@@ -209,6 +210,7 @@ class ElasticsearchEngine:
             self._take_over(lock)
             stored = self._stored()
             serving = self._serving(stored)
+            self._check_alias_is_free(serving, self._writer)
             if serving and serving.index == index:
                 raise TaskFailed(f"generation {generation} is serving already")
             record = self._state.record(serving.index) if serving else None
@@ -319,7 +321,7 @@ class ElasticsearchEngine:
                 raise Conflict(_OTHER_MAPPING, remedy="Rebuild the index.")
             described = self._state.described(serving.index)
             if described is None:
-                raise Conflict("nothing is known of the index that serves", remedy="Rebuild the index.")
+                raise Conflict(_NOTHING_KNOWN, remedy="Rebuild the index.")
             record, vocabulary = described
             removed = self._write(serving.index, self._alias, codes, fresh, vocabulary, lock)
             with clear_errors():
@@ -403,12 +405,13 @@ class ElasticsearchEngine:
         if not lock.outlived:
             return
         try:
-            marks = f"{self._alias}-*+swap-"
+            taken_away = []
             for one in self._stored():
                 for alias in one.aliases:
                     if alias.startswith(f"{one.index}+swap-"):
                         self._change_aliases([_removed(one.index, alias)])
-            log.warning("search.lock_taken_over", marks=marks)
+                        taken_away.append(alias)
+            log.warning("search.lock_taken_over", token=lock.token, swaps_taken_away=taken_away)
         except SicargaBoxError:
             lock.keep()
             raise
@@ -442,6 +445,22 @@ class ElasticsearchEngine:
                 f"the alias {self._alias} names several indexes ({names})", remedy="Leave it on the newest of them."
             )
         return serving[0] if serving else None
+
+    def _check_alias_is_free(self, serving: _Stored | None, client: Elasticsearch) -> None:
+        """Raises ``Conflict`` when an index has the alias's name: no alias can be set then.
+
+        Whoever writes a document to an alias that is not there has the server make such an index.
+        """
+        if serving is not None:
+            return
+        with clear_errors():
+            taken = bool(client.indices.exists(index=self._alias))
+        if taken:
+            raise Conflict(
+                f"an index is named {self._alias}, as the alias of the search index has to be",
+                field=f"{ENV_PREFIX}SEARCH_INDEX",
+                remedy="Delete that index in Elasticsearch, or set another name here; then rebuild the index.",
+            )
 
     def _remove_unnamed(self, stored: Sequence[_Stored], record: Record | None) -> None:
         """Removes every generation but the serving one and the one before. Only under the lock."""
@@ -614,7 +633,7 @@ class ElasticsearchEngine:
                 return _Known(record, known.vocabulary, looked)
         described = self._state.described(index, client=self._looker)
         if described is None:
-            raise Unavailable("nothing is known of the index that serves", remedy="Rebuild the index.")
+            raise Unavailable(_NOTHING_KNOWN, remedy="Rebuild the index.")
         return _Known(*described, looked)
 
     def _forget(self) -> None:
@@ -644,30 +663,32 @@ class ElasticsearchEngine:
         building = [one for one in stored if one.building and not one.serves]
         unfinished = [_generation(one, "building", sizes, None) for one in building]
         names = [one.generation for one in building]
-        record = self._state.record(serving.index, client=client) if serving else None
-        if serving is None or record is None:
-            problem = "there is no search index yet" if serving is None else "nothing is known of the index that serves"
+        if serving is None:
             return EngineStatus(
                 self.name,
                 ready=False,
                 building=names,
-                problem=f"{problem}. Rebuild the index.",
+                problem=self._why_nothing_serves(client),
                 health="red",
                 version=version,
                 generations=unfinished,
             )
-        with clear_errors():
-            health: Health = client.cluster.health(index=serving.index)["status"]
-        fault = None
-        if health == "red":
-            fault = "Elasticsearch has lost a part of the index. Look at its nodes, or rebuild the index."
-        elif serving.mapping != MAPPING_HASH:
-            fault = f"{_OTHER_MAPPING}. Rebuild the index."
+        record = self._state.record(serving.index, client=client)
+        health: Health = "red"
+        fault: str | None = f"{_NOTHING_KNOWN}. Rebuild the index."
+        if record:
+            with clear_errors():
+                health = client.cluster.health(index=serving.index)["status"]
+            fault = None
+            if health == "red":
+                fault = "Elasticsearch has lost a part of the index. Look at its nodes, or rebuild the index."
+            elif serving.mapping != MAPPING_HASH:
+                fault = f"{_OTHER_MAPPING}. Rebuild the index."
         mine = _generation(serving, "serving", sizes, record)
         before = [
             _generation(one, "previous", sizes, self._state.record(one.index, client=client))
             for one in stored
-            if one.generation == record.previous and not one.serves and not one.building
+            if record and one.generation == record.previous and not one.serves and not one.building
         ]
         return EngineStatus(
             self.name,
@@ -675,17 +696,24 @@ class ElasticsearchEngine:
             documents=mine.documents or 0,
             size=mine.size or 0,
             generation=serving.generation,
-            previous=record.previous,
-            number=record.number,
-            built_at=record.built_at,
-            seconds=record.seconds,
-            proof=record.proof,
+            previous=record.previous if record else None,
+            number=record.number if record else 0,
+            built_at=record.built_at if record else None,
+            seconds=record.seconds if record else None,
+            proof=record.proof if record else None,
             building=names,
             problem=fault,
             health=health,
             version=version,
             generations=[mine, *before, *unfinished],
         )
+
+    def _why_nothing_serves(self, client: Elasticsearch) -> str:
+        try:
+            self._check_alias_is_free(None, client)
+        except Conflict as error:
+            return str(error)
+        return "there is no search index yet. Rebuild the index."
 
 
 def _unreadable(error: Refused) -> Unavailable:
@@ -694,6 +722,7 @@ def _unreadable(error: Refused) -> Unavailable:
     return Unavailable(fault, remedy="Rebuild the index.")
 
 
+_NOTHING_KNOWN = "nothing is known of the index that serves"
 _OTHER_MAPPING = "the index has the mapping of another release"
 
 
