@@ -7,6 +7,7 @@ worth a user's wait. Only where there are several nodes one more is asked when t
 from __future__ import annotations
 
 import base64
+import logging
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +33,8 @@ def nodes(settings: Settings) -> list[str]:
     """The addresses of the nodes. Raises ``InvalidSetting`` for one that is none."""
     found = []
     for part in settings.search_url.split(";"):
+        if not part.strip():
+            raise _not_an_address("a part of it is empty; no ; stands at its beginning or end, or twice")
         parsed = urlsplit(part.strip())
         try:
             port = parsed.port or _PORT
@@ -61,6 +64,8 @@ def _not_an_address(why: str) -> InvalidSetting:
 def connect(settings: Settings, *, seconds: float) -> Elasticsearch:
     """A client whose requests end after ``seconds``. Raises ``InvalidSetting`` for settings that cannot be."""
     addresses = nodes(settings)
+    # It tells of each request at INFO: several lines for each search. What failed is told by us, once.
+    logging.getLogger("elastic_transport").setLevel(logging.WARNING)
     options: dict[str, Any] = {}
     if settings.effective_search_api_key:
         options["api_key"] = settings.effective_search_api_key

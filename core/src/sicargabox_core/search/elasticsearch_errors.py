@@ -5,8 +5,11 @@ The one place that knows their exceptions. Messages name the server's reason, ne
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException, IncompleteRead
 from typing import Any
 
 from elasticsearch import (
@@ -25,6 +28,15 @@ from sicargabox_core.settings import ENV_PREFIX
 MAJOR = 9
 _BLOCKED = "cluster_block_exception"
 _BUSY = frozenset({429, 502, 503, 504})
+_PLAIN_HTTP = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
+_NOT_REACHED: tuple[tuple[type[BaseException], str], ...] = (
+    (socket.gaierror, "no server has the name in its address"),
+    (ConnectionRefusedError, "nobody listens at its address"),
+    (ConnectionError, "the connection ended before there was an answer"),
+    (IncompleteRead, "the connection ended in the middle of an answer"),
+    (HTTPException, "what answers there does not speak HTTP; Elasticsearch with TLS has an address of https://"),
+    (OSError, "no way leads to its address"),
+)
 
 
 class Refused(TaskFailed):
@@ -56,16 +68,12 @@ def translated(error: ApiError | TransportError) -> SicargaBoxError:
     if isinstance(error, ApiError):
         return refused(error.status_code, _cause(error.body))
     if isinstance(error, SSLError):
-        return Unavailable(
-            f"no trusted connection to Elasticsearch: {_first_line(error)}",
-            field=f"{ENV_PREFIX}SEARCH_CA_FILE",
-            remedy="Name the file with the certificates that sign Elasticsearch's own.",
-        )
+        return _no_trust(error)
     if isinstance(error, ConnectionTimeout):
         return Late("Elasticsearch does not answer in time", remedy=_LOOK)
     if isinstance(error, NotConnected):
-        return Unavailable(f"Elasticsearch cannot be reached: {_first_line(error)}", remedy=_LOOK)
-    return Unavailable(f"Elasticsearch answers what cannot be read: {_first_line(error)}", remedy=_LOOK)
+        return Unavailable(_why_not_reached(error), remedy=_LOOK)
+    return Unavailable("Elasticsearch answers what cannot be read", remedy=_LOOK)
 
 
 _LOOK = f"Look whether it runs, and at {ENV_PREFIX}SEARCH_URL."
@@ -130,5 +138,34 @@ def _cause(body: object) -> Mapping[str, Any]:
     return {"type": "error", "reason": str(error or "no reason given")[:200]}
 
 
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "message", error)).splitlines()[0][:200]
+def _no_trust(error: SSLError) -> Unavailable:
+    causes = list(_causes(error))
+    if any(getattr(cause, "reason", None) in _PLAIN_HTTP for cause in causes):
+        return Unavailable(
+            "what answers there speaks plain HTTP, and the address begins with https://",
+            field=f"{ENV_PREFIX}SEARCH_URL",
+            remedy="Have Elasticsearch speak TLS; or write http:// where only a network of your own lies between.",
+        )
+    # OpenSSL's own words ("self-signed certificate", "Hostname mismatch, …"), which a search engine finds.
+    why = next((cause.verify_message for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    return Unavailable(
+        f"no trusted connection to Elasticsearch: {why or 'its side and ours do not agree on TLS'}",
+        field=f"{ENV_PREFIX}SEARCH_CA_FILE",
+        remedy="Name the file with the certificates that sign Elasticsearch's own.",
+    )
+
+
+def _why_not_reached(error: NotConnected) -> str:
+    for cause in _causes(error):
+        for kind, why in _NOT_REACHED:
+            if isinstance(cause, kind):
+                return f"Elasticsearch cannot be reached: {why}"
+    return "Elasticsearch cannot be reached"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What led to an error, nearest first. The libraries' texts name their own classes: nothing for people."""
+    cause: BaseException | None = error.__cause__ or error.__context__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
