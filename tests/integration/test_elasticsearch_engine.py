@@ -192,7 +192,7 @@ def test_an_index_that_has_the_alias_s_name_is_named_at_once_and_stays_as_it_is(
     place.client.index(index=place.alias, document={"a": "line"}, refresh=True)
     status = engine.status()
     assert (status.ready, status.health) == (False, "red")
-    told = []
+    told: list[int] = []
     with pytest.raises(Conflict) as caught, catalogue.read() as session:
         engine.rebuild(iter_documents(session), generation="second", on_progress=told.append, publish=nullcontext)
     assert status.problem == str(caught.value)
