@@ -23,6 +23,7 @@ from sicargabox_core.errors import Conflict, Unavailable
 from sicargabox_core.search import elasticsearch_mapping, indexing
 from sicargabox_core.search.documents import iter_documents
 from sicargabox_core.search.elasticsearch_engine import ElasticsearchEngine
+from sicargabox_core.search.elasticsearch_generations import Generations
 from sicargabox_core.search.elasticsearch_errors import Refused
 from sicargabox_core.search.engine import Filters, Lookup
 from sicargabox_core.search.service import SearchService
@@ -271,11 +272,11 @@ def test_a_swap_that_is_on_its_way_when_its_lock_is_taken_over_is_refused_by_the
 ) -> None:
     """Its writer looked at the lock the moment before: only what the request itself demands can stop it."""
     build(catalogue, engine)
-    change = ElasticsearchEngine._change_aliases
+    change = Generations.change_aliases
     swap = re.compile(rf"{place.alias}-second\+swap-\d+")
     overtaken: list[bool] = []
 
-    def late(self: ElasticsearchEngine, actions: list[dict[str, dict[str, object]]]) -> None:
+    def late(self: Generations, actions: list[dict[str, dict[str, object]]]) -> None:
         if len(actions) > 1 and not overtaken:
             overtaken.append(True)
             add_keyword(catalogue, PHONE, "telefonito")
@@ -283,7 +284,7 @@ def test_a_swap_that_is_on_its_way_when_its_lock_is_taken_over_is_refused_by_the
             assert indexing.update(catalogue, place.engine(), [PHONE]).updated == 1
         change(self, actions)
 
-    monkeypatch.setattr(ElasticsearchEngine, "_change_aliases", late)
+    monkeypatch.setattr(Generations, "change_aliases", late)
     with pytest.raises(Refused, match="swap"), capture_logs() as logs:
         build(catalogue, engine, "second")
     (taken_away,) = [entry["swaps_taken_away"] for entry in logs if entry["event"] == "search.lock_taken_over"]

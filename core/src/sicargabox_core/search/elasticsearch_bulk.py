@@ -16,7 +16,7 @@ from elasticsearch import Elasticsearch
 from elasticsearch.helpers import streaming_bulk
 
 from sicargabox_core.errors import TaskFailed
-from sicargabox_core.search.elasticsearch_errors import clear_errors, refused
+from sicargabox_core.search.elasticsearch_errors import GONE, clear_errors, refused
 
 BATCH = 500
 # Far below the server's limit of 100 MB for a request; with those in flight what a process holds of an index at most.
@@ -24,7 +24,6 @@ _MOST_BYTES = 8_000_000
 _IN_FLIGHT = 2
 _RETRIES = 5
 _FIRST_PAUSE = 0.2
-_GONE = 404
 
 Action = dict[str, Any]
 
@@ -63,11 +62,11 @@ def send(client: Elasticsearch, alias: str, actions: Iterable[Action]) -> None:
 def _look_at(item: dict[str, Any]) -> None:
     (kind, told), *_ = item.items()
     status = told["status"]
-    if kind == "delete" and status == _GONE and "error" not in told:
+    if kind == "delete" and status == GONE and "error" not in told:
         return
     fault = refused(status, told.get("error") or {})
     if isinstance(fault, TaskFailed):
-        if status == _GONE:
+        if status == GONE:
             raise TaskFailed("the index that was being written has been removed by another process") from fault
         raise TaskFailed(f"line {told.get('_id')} cannot be indexed: {fault.message}") from fault
     raise fault

@@ -26,6 +26,8 @@ from sicargabox_core.settings import ENV_PREFIX
 
 # The client speaks the protocol of its own major version and of no other.
 MAJOR = 9
+# The HTTP status of what is not there.
+GONE = 404
 _BLOCKED = "cluster_block_exception"
 _BUSY = frozenset({429, 502, 503, 504})
 _PLAIN_HTTP = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
