@@ -23,8 +23,8 @@ from sicargabox_core.errors import Conflict, Unavailable
 from sicargabox_core.search import elasticsearch_mapping, indexing
 from sicargabox_core.search.documents import iter_documents
 from sicargabox_core.search.elasticsearch_engine import ElasticsearchEngine
-from sicargabox_core.search.elasticsearch_generations import Generations
 from sicargabox_core.search.elasticsearch_errors import Refused
+from sicargabox_core.search.elasticsearch_generations import Generations
 from sicargabox_core.search.engine import Filters, Lookup
 from sicargabox_core.search.service import SearchService
 from sicargabox_core.settings import Settings, load_settings
