@@ -60,6 +60,10 @@ class _Connection:
             return 599, b""
 
     async def _ask(self, data: bytes) -> tuple[int, bytes]:
+        if self._streams is not None and self._streams[0].at_eof():
+            # The server ends a connection that was idle for five seconds, as every HTTP client knows.
+            self.close()
+            self._streams = None
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
