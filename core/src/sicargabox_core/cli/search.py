@@ -39,7 +39,10 @@ def search(
         print_json(answer)
         return
     if answer["degraded"]:
-        complain("The index cannot answer, so SQL did; `sicargabox index status` says why.")
+        complain(
+            "The index cannot answer, so SQL did; `sicargabox index status` says why, and `sicargabox rebuild-index` "
+            "builds one that is missing."
+        )
     if not answer["results"]:
         say("Nothing found.")
         return
