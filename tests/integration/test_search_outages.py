@@ -153,17 +153,24 @@ def test_an_update_made_at_any_moment_of_a_rebuild_is_there_after_the_swap(
     assert audited(catalogue, engine)
 
 
-def test_of_two_rebuilds_at_once_one_serves_and_nothing_is_left_of_the_other(
-    road: FakeElasticsearch, engine: SearchEngine, delayed: SearchEngine, catalogue: Database, raw: Elasticsearch
+def overtaken(
+    road: FakeElasticsearch, engine: SearchEngine, delayed: SearchEngine, catalogue: Database, moment: str
 ) -> None:
-    build(catalogue, engine)
-    hold = Hold(WRITING)
+    """Generation "early" is built and serves while "late" is kept back at ``moment``; "late" then ends refused."""
+    hold = Hold(moment)
     with road.misbehaving(hold):
         late = Act(build, catalogue, delayed, "late")
         assert hold.arrived.wait(PATIENCE)
         build(catalogue, engine, "early")
         hold.release()
         assert isinstance(late.ended(), SicargaBoxError)
+
+
+def test_of_two_rebuilds_at_once_one_serves_and_nothing_is_left_of_the_other(
+    road: FakeElasticsearch, engine: SearchEngine, delayed: SearchEngine, catalogue: Database, raw: Elasticsearch
+) -> None:
+    build(catalogue, engine)
+    overtaken(road, engine, delayed, catalogue, WRITING)
     status = engine.status()
     assert (status.generation, status.previous, status.building) == ("early", "first", [])
     assert audited(catalogue, engine)
@@ -176,13 +183,7 @@ def test_a_first_index_has_one_builder_too(
     road: FakeElasticsearch, engine: SearchEngine, delayed: SearchEngine, catalogue: Database, raw: Elasticsearch
 ) -> None:
     """Without an old index there is none that the swap could expect."""
-    hold = Hold(WRITING)
-    with road.misbehaving(hold):
-        late = Act(build, catalogue, delayed, "late")
-        assert hold.arrived.wait(PATIENCE)
-        build(catalogue, engine, "early")
-        hold.release()
-        assert isinstance(late.ended(), SicargaBoxError)
+    overtaken(road, engine, delayed, catalogue, WRITING)
     assert engine.status().generation == "early"
     assert len(generations(raw)) == 1
     assert audited(catalogue, engine)
@@ -193,13 +194,7 @@ def test_a_swap_that_arrives_after_another_s_changes_nothing(
 ) -> None:
     """On the way longer than the lock lives: its request names an old index that serves no more."""
     build(catalogue, engine)
-    hold = Hold(SWAPPING)
-    with road.misbehaving(hold):
-        late = Act(build, catalogue, delayed, "late")
-        assert hold.arrived.wait(PATIENCE)
-        build(catalogue, engine, "early")
-        hold.release()
-        assert isinstance(late.ended(), SicargaBoxError)
+    overtaken(road, engine, delayed, catalogue, SWAPPING)
     status = engine.status()
     assert (status.generation, status.documents, status.building) == ("early", len(LINES), [])
     assert len(raw.indices.get_alias(name=ALIAS)) == 1
