@@ -16,11 +16,14 @@ from sicargabox_core.db import Database
 from sicargabox_core.laptop.preflight import health_ports
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import (
+    AI_NO_OP,
     ANALYSE_SELECTIONS,
     FINAL_STATES,
     GENERATE_KEYWORDS,
+    LEARNING_NO_OP,
     NO_OP,
     REBUILD_INDEX,
+    SEARCH_NO_OP,
     AnalyseSelections,
     GenerateKeywords,
     NoOp,
@@ -56,6 +59,7 @@ def _submit_one_of_each(database: Database) -> list[str]:
         (GENERATE_KEYWORDS, GenerateKeywords(chapter="85", codes=None)),
         (ANALYSE_SELECTIONS, AnalyseSelections(people=3)),
         *[(NO_OP, NoOp(note=str(number))) for number in range(10)],
+        *[(spec, NoOp(seconds=0.5)) for spec in (SEARCH_NO_OP, AI_NO_OP, LEARNING_NO_OP)],
     ]
     with database.write() as session:
         return [store.submit(session, spec, payload, initiated_by="test").task.id for spec, payload in wanted]

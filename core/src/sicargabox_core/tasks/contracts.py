@@ -278,21 +278,32 @@ DELETE_EXPIRED = TaskSpec(
 )
 
 
+# --- trials, one on each queue ---------------------------------------------------------------------------------------
 class NoOp(Payload):
-    """Does nothing, for benchmarks and `doctor`; carries any small text."""
+    """Does nothing for ``seconds``, to try a queue, its scaling and its drain with; carries any small text."""
 
     note: str = ""
+    seconds: float = Field(0, ge=0, le=600)
 
 
-NO_OP = TaskSpec(
-    name="housekeeping.no_op",
-    queue=Queue.CELERY,
-    payload=NoOp,
-    result=Nothing,
-    title="Prueba",
-    time_limit=30,
-    role="admin",
-)
+def _no_op(name: str, queue: Queue, title: str, *, version: int = 1) -> TaskSpec[NoOp, Nothing]:
+    return TaskSpec(
+        name=name,
+        queue=queue,
+        payload=NoOp,
+        result=Nothing,
+        title=title,
+        # Half as long again as the longest, for a machine that is too busy to wake it in time.
+        time_limit=900,
+        version=version,
+        role="admin",
+    )
+
+
+NO_OP = _no_op("housekeeping.no_op", Queue.CELERY, "Prueba de mantenimiento", version=2)
+SEARCH_NO_OP = _no_op("search.no_op", Queue.ELASTICSEARCH, "Prueba de la cola del índice")
+AI_NO_OP = _no_op("ai.no_op", Queue.AI_GENERATION, "Prueba de generación de palabras clave")
+LEARNING_NO_OP = _no_op("learning.no_op", Queue.LEARNING, "Prueba de aprendizaje")
 
 TASKS: dict[str, TaskSpec[Any, Any]] = {
     spec.name: spec
@@ -306,5 +317,8 @@ TASKS: dict[str, TaskSpec[Any, Any]] = {
         ANALYSE_SELECTIONS,
         DELETE_EXPIRED,
         NO_OP,
+        SEARCH_NO_OP,
+        AI_NO_OP,
+        LEARNING_NO_OP,
     )
 }

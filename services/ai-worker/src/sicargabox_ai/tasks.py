@@ -17,17 +17,21 @@ from sicargabox_core.catalogue.tariff import iter_declarable
 from sicargabox_core.lexicon.loader import Lexicon
 from sicargabox_core.tasks.context import TaskContext
 from sicargabox_core.tasks.contracts import (
+    AI_NO_OP,
     GENERATE_KEYWORDS,
     GENERATE_KEYWORDS_CHUNK,
     GenerateKeywords,
     GenerateKeywordsChunk,
     GenerateKeywordsResult,
 )
+from sicargabox_core.tasks.trial import no_op
 from sicargabox_core.tasks.worker import handles
 
 # 200 lines are a second's work offline and a few minutes' with a language model: short enough to lose.
 CHUNK = 200
 ACTOR = "task:ai.generate_keywords"
+
+handles(app, AI_NO_OP)(no_op)
 
 
 @handles(app, GENERATE_KEYWORDS)

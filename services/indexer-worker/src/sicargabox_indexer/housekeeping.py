@@ -12,7 +12,8 @@ from sicargabox_core.catalogue.models import SearchLog
 from sicargabox_core.db import db_now
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.context import TaskContext
-from sicargabox_core.tasks.contracts import DELETE_EXPIRED, NO_OP, DeleteExpiredResult, NoOp, Nothing
+from sicargabox_core.tasks.contracts import DELETE_EXPIRED, NO_OP, DeleteExpiredResult, Nothing
+from sicargabox_core.tasks.trial import no_op
 from sicargabox_core.tasks.worker import handles
 from sicargabox_indexer.app import app
 
@@ -20,10 +21,7 @@ DAY_SECONDS = 24 * 3600
 BATCH = 1000
 
 
-@handles(app, NO_OP)
-def no_op(_payload: NoOp, _ctx: TaskContext) -> Nothing:
-    """Does nothing: what it costs is what every task costs."""
-    return Nothing()
+handles(app, NO_OP)(no_op)
 
 
 @handles(app, DELETE_EXPIRED)

@@ -13,6 +13,7 @@ from sicargabox_core.tasks.contracts import (
     AUDIT_INDEX,
     DELETE_INDEX,
     REBUILD_INDEX,
+    SEARCH_NO_OP,
     UPDATE_LINES,
     AuditIndex,
     AuditIndexResult,
@@ -23,8 +24,11 @@ from sicargabox_core.tasks.contracts import (
     UpdateLines,
     UpdateLinesResult,
 )
+from sicargabox_core.tasks.trial import no_op
 from sicargabox_core.tasks.worker import handles
 from sicargabox_indexer.app import app
+
+handles(app, SEARCH_NO_OP)(no_op)
 
 
 @handles(app, REBUILD_INDEX)

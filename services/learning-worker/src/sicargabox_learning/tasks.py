@@ -12,12 +12,20 @@ from sicargabox_core.catalogue.learning import Choice, propose_keywords
 from sicargabox_core.catalogue.models import KeywordSource, Selection, TariffLine
 from sicargabox_core.lexicon.loader import Lexicon
 from sicargabox_core.tasks.context import TaskContext
-from sicargabox_core.tasks.contracts import ANALYSE_SELECTIONS, AnalyseSelections, AnalyseSelectionsResult
+from sicargabox_core.tasks.contracts import (
+    ANALYSE_SELECTIONS,
+    LEARNING_NO_OP,
+    AnalyseSelections,
+    AnalyseSelectionsResult,
+)
+from sicargabox_core.tasks.trial import no_op
 from sicargabox_core.tasks.worker import handles
 from sicargabox_learning.app import app
 
 ACTOR = "task:learning.analyse_selections"
 PROGRESS_EVERY = 1000
+
+handles(app, LEARNING_NO_OP)(no_op)
 
 
 @handles(app, ANALYSE_SELECTIONS)

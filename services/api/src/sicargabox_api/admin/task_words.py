@@ -35,7 +35,10 @@ _TASK_WORDS: dict[str, Any] = {
     "ai.generate_keywords_chunk": _("Generate keywords (part)"),
     "learning.analyse_selections": _("Analyse selections"),
     "housekeeping.delete_expired": _("Delete what has expired"),
-    "housekeeping.no_op": _("Test task"),
+    "housekeeping.no_op": _("Test of housekeeping"),
+    "search.no_op": _("Test of the index's queue"),
+    "ai.no_op": _("Test of keyword generation"),
+    "learning.no_op": _("Test of learning"),
 }
 QUEUE_WORDS: dict[str, Any] = {
     "elasticsearch": _("Search index"),

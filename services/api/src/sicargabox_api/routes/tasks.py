@@ -43,6 +43,9 @@ _EXAMPLES: Mapping[str, dict[str, Any]] = {
     "ai.generate_keywords": {"chapter": "85", "languages": ["es", "en"]},
     "learning.analyse_selections": {"people": 3},
     "housekeeping.no_op": {"note": "hello"},
+    "search.no_op": {"seconds": 30},
+    "ai.no_op": {"seconds": 30},
+    "learning.no_op": {"seconds": 30},
 }
 
 router = APIRouter(tags=["tasks"])
