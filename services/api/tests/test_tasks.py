@@ -281,7 +281,7 @@ def test_a_repeat_is_a_new_task_that_names_the_old_one(api: Api, operator: httpx
     answer = operator.post(f"{API}/tasks/{old}/retry")
     assert answer.status_code == 202
     new = answer.json()
-    assert (new["retried_from"], new["payload"]) == (old, {"note": "again"})
+    assert (new["retried_from"], new["payload"]) == (old, {"note": "again", "seconds": 0.0})
     assert new["id"] != old
     assert answer.headers["location"].endswith(new["id"])
     twice = operator.post(f"{API}/tasks/{old}/retry")
