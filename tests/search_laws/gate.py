@@ -96,7 +96,8 @@ class GateLaws:
         hands.invent(INVENTED)
         assert audited(system) == (False, [HEADPHONES], [INVENTED], [])
         mended = run(system, UPDATE_LINES, UpdateLines(codes=[HEADPHONES, INVENTED]))
-        assert (mended.state, mended.result) == (State.SUCCESS, {"updated": 1, "deleted": 1})
+        done = {"updated": 1, "deleted": 1, "unknown": 1, "unknown_codes": [INVENTED]}
+        assert (mended.state, mended.result) == (State.SUCCESS, done)
         assert audited(system) == (True, [], [], [])
         found = SearchService(system.database, system.settings).search("audífonos bluetooth")
         assert (found["degraded"], found["results"][0]["code"][:4]) == (False, "8518")

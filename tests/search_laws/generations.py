@@ -262,6 +262,18 @@ class GenerationLaws:
         assert found(engine, "8517140000") == []
         assert engine.status().documents == len(LINES) - 1
 
+    def test_an_update_tells_which_codes_the_catalogue_never_had(
+        self, catalogue: Database, engine: SearchEngine
+    ) -> None:
+        build(catalogue, engine)
+        retire(catalogue, "8517140000")
+        known = ["8517140000", "8517130000", "8518", "85"]
+        done = indexing.update(catalogue, engine, [*known, "8517.13.00.00", "9999", "x" * 500])
+        assert (done.unknown, done.unknown_codes) == (3, ["8517.13.00.00", "9999", "x" * 40])
+        invented = [str(9900000000 + number) for number in range(101)]
+        done = indexing.update(catalogue, engine, invented)
+        assert (done.updated, done.deleted, done.unknown, done.unknown_codes) == (0, 0, 101, invented[:100])
+
     def test_an_update_twice_changes_nothing_more(self, sqlite_catalogue: Database, engine: SearchEngine) -> None:
         build(sqlite_catalogue, engine)
         indexing.update(sqlite_catalogue, engine, LINES)

@@ -53,6 +53,16 @@ def test_a_chain_runs_from_the_chapter_to_the_line(database: Database) -> None:
             tariff.chain(session, "9999999999")
 
 
+def test_a_code_is_unknown_when_nothing_is_or_was_at_or_below_it(database: Database) -> None:
+    put_lines(database, PHONE, SPEAKER, RETIRED)
+    with database.read() as session:
+        assert tariff.unknown_codes(session, [PHONE, RETIRED, "85", "8517", PHONE[:7], RETIRED[:5]]) == []
+        strange = ["", "85171", "8517130001", "86", "8517.13.00.00", "ñ", PHONE + "0"]
+        assert tariff.unknown_codes(session, [*strange, "86"]) == sorted(set(strange) - {"", "85171"})
+        many = [f"99{number:08}" for number in range(1200)]
+        assert tariff.unknown_codes(session, [*many, PHONE]) == many
+
+
 def test_children_come_in_the_official_order_without_retired_ones(database: Database) -> None:
     put_lines(database, PHONE, SPEAKER, RETIRED)
     with database.read() as session:

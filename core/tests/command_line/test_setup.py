@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from sicargabox_core.accounts.models import Role, User
 from sicargabox_core.accounts.passwords import verify_password
 from sicargabox_core.db import Database, expected_schema_version
 from sicargabox_core.tasks import store
-from sicargabox_core.tasks.contracts import NO_OP, REBUILD_INDEX, NoOp, State
+from sicargabox_core.tasks.contracts import NO_OP, REBUILD_INDEX, TASKS, NoOp, State
 from sicargabox_core.tasks.scaling import LOAD_COLUMNS
+from sicargabox_core.tasks.store import TaskView
+from tests.servers.ports import wait_until
 
 PASSWORD = "a long enough password"
 
@@ -136,6 +139,31 @@ def test_waiting_for_a_task_that_no_worker_takes_ends_with_exit_code_1(line: Com
     result = line.run("tasks", "start", NO_OP.name, "--wait", "--timeout", "1")
     assert result.exit_code == 1
     assert "did not end within" in result.stderr
+
+
+def test_a_task_that_was_waited_for_tells_its_result(line: CommandLine) -> None:
+    def accepted() -> list[TaskView]:
+        with line.database.read() as session:
+            return list(store.list_tasks(session).items)
+
+    def work() -> None:
+        (task,) = wait_until(accepted, seconds=30, what="it is accepted")
+        claim = store.claim(line.database, task.id, worker="w", lease_seconds=60, known=TASKS)
+        assert claim is not None
+        result = {"updated": 1, "deleted": 0, "unknown": 2, "unknown_codes": ["9999", "x"]}
+        with line.database.write() as session:
+            store.finish_success(session, claim.id, claim.attempt, result)
+
+    with ThreadPoolExecutor(1) as pool:
+        worker = pool.submit(work)
+        payload = '{"codes": ["8517130000", "9999", "x"]}'
+        told = line.run("tasks", "start", "search.update_lines", "--payload", payload, "--wait", "--timeout", "60")
+        worker.result()
+    assert told.exit_code == 0, told.stderr
+    assert told.stdout.splitlines()[1:] == [
+        "SUCCESS",
+        *("  updated: 1", "  deleted: 0", "  unknown: 2", "  unknown_codes: 9999, x"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ def test_rebuild_update_and_audit_keep_the_index_equal_to_the_database(
         )
     found = run(system, AUDIT_INDEX, AuditIndex()).result or {}
     assert (found["ok"], found["missing"], found["extra"], found["stale_codes"]) == (False, 0, 0, [PHONE])
-    assert run(system, UPDATE_LINES, UpdateLines(codes=[PHONE])).result == {"updated": 1, "deleted": 0}
+    done = run(system, UPDATE_LINES, UpdateLines(codes=[PHONE])).result
+    assert done == {"updated": 1, "deleted": 0, "unknown": 0, "unknown_codes": []}
     assert service.search("telefonito chunche")["results"][0]["code"] == PHONE
     found = run(system, AUDIT_INDEX, AuditIndex()).result or {}
     assert (found["ok"], found["database"], found["index"]) == (True, documents, documents)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from sicargabox_core.catalogue.models import Level, TariffLine
@@ -72,6 +72,20 @@ def whole_code(session: Session, code: str) -> str:
     whole = code.ljust(LINE_LENGTH, "0")
     known = session.scalars(select(TariffLine.code).where(TariffLine.code.in_({code, whole}))).all()
     return code if code in known or whole not in known else whole
+
+
+def unknown_codes(session: Session, codes: Iterable[str]) -> list[str]:
+    """Those at and below which the tariff has no node and never had one, in order; retired nodes are known."""
+    unknown = set(codes)
+    asked = iter(sorted(unknown))
+    while batch := list(islice(asked, BATCH)):
+        unknown.difference_update(session.scalars(select(TariffLine.code).where(TariffLine.code.in_(batch))))
+    # One look each: few are left, and each look ends at the first node in the order of the key.
+    for code in sorted(unknown):
+        following = session.scalar(select(func.min(TariffLine.code)).where(TariffLine.code > code))
+        if following is not None and following.startswith(code):
+            unknown.remove(code)
+    return sorted(unknown)
 
 
 def chain(session: Session, code: str) -> list[TariffLine]:

@@ -71,6 +71,8 @@ def start_task(
         print_json(task)
     elif wait:
         say(f"{task.shown_state}{f': {task.error_message}' if task.error_message else ''}")
+        for field, found in (task.result or {}).items():
+            say(f"  {field}: {', '.join(map(str, found)) if isinstance(found, list) else found}")
     if wait and task.state is not State.SUCCESS:
         raise typer.Exit(1)
 

@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from sicargabox_core.catalogue.tariff import unknown_codes
 from sicargabox_core.db import Database
 from sicargabox_core.search.document import TariffDocument
 from sicargabox_core.search.documents import count_documents, iter_documents
-from sicargabox_core.search.engine import Publish, Replaced, SearchEngine
+from sicargabox_core.search.engine import Publish, SearchEngine
 
 OnStep = Callable[[int, int, str], None]
 
 _LISTED = 100
+# Of what is named as a code and is none: enough to see what it was.
+_SHOWN_CHARACTERS = 40
 _REPORT_EVERY = 500
 
 
@@ -26,6 +29,16 @@ class Rebuilt:
 
     documents: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """Documents written and deleted, and codes that the catalogue never had; at most 100 of those are listed."""
+
+    updated: int
+    deleted: int
+    unknown: int
+    unknown_codes: list[str]
 
 
 @dataclass
@@ -65,9 +78,16 @@ def rebuild(database: Database, engine: SearchEngine, *, generation: str, on_ste
     return Rebuilt(documents, round(time.monotonic() - started, 2))
 
 
-def update(database: Database, engine: SearchEngine, codes: Sequence[str]) -> Replaced:
-    """Writes the documents at and below ``codes`` anew and deletes those of lines that are no longer declarable."""
-    return engine.replace(codes, _read_late(database, codes))
+def update(database: Database, engine: SearchEngine, codes: Sequence[str]) -> Updated:
+    """Writes the documents at and below ``codes`` anew and deletes those of lines that are no longer declarable.
+
+    A code that is not in the catalogue is told, and no error: the index may hold a document of it that has to go.
+    """
+    replaced = engine.replace(codes, _read_late(database, codes))
+    with database.read() as session:
+        unknown = unknown_codes(session, codes)
+    listed = [code[:_SHOWN_CHARACTERS] for code in unknown[:_LISTED]]
+    return Updated(replaced.updated, replaced.deleted, len(unknown), listed)
 
 
 def _read_late(database: Database, codes: Sequence[str]) -> Iterator[TariffDocument]:

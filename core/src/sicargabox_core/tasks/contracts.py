@@ -98,10 +98,12 @@ class UpdateLines(Payload):
 
 
 class UpdateLinesResult(Payload):
-    """How many documents were written and how many deleted."""
+    """How many documents were written and how many deleted; codes that the catalogue never had, at most 100 by name."""
 
     updated: int
     deleted: int
+    unknown: int = 0
+    unknown_codes: list[str] = []
 
 
 class AuditIndex(Payload):
@@ -174,6 +176,7 @@ UPDATE_LINES = TaskSpec(
     title="Actualizar partidas en el índice",
     time_limit=300,
     max_attempts=_OUTLASTING_A_RESTART,
+    version=2,
 )
 AUDIT_INDEX = TaskSpec(
     name="search.audit",

@@ -72,8 +72,10 @@ def delete_index(payload: DeleteIndex, ctx: TaskContext) -> DeleteIndexResult:
 @handles(app, UPDATE_LINES)
 def update_lines(payload: UpdateLines, ctx: TaskContext) -> UpdateLinesResult:
     """Writes these lines' documents anew; running it again changes nothing more."""
-    replaced = indexing.update(ctx.database, make_engine(ctx.settings), payload.codes)
-    return UpdateLinesResult(updated=replaced.updated, deleted=replaced.deleted)
+    done = indexing.update(ctx.database, make_engine(ctx.settings), payload.codes)
+    return UpdateLinesResult(
+        updated=done.updated, deleted=done.deleted, unknown=done.unknown, unknown_codes=done.unknown_codes
+    )
 
 
 @handles(app, AUDIT_INDEX)
