@@ -131,8 +131,13 @@ def _within(column: InstrumentedAttribute[str], chapter: str, wanted: tuple[str,
 
 
 def _after(prefix: str) -> str:
-    """The smallest text greater than every code that begins with ``prefix`` (codes are digits, ":" follows "9")."""
-    return prefix + ":"
+    """A text greater than every code that begins with ``prefix``, and not greater than any other code after them.
+
+    Digits and letters keep their order in every collation. A colon, which follows "9" in ASCII, comes before the digits
+    or is ignored in others: in a database of ``en_US.UTF-8`` no chapter had a line.
+    """
+    following = str(int(prefix) + 1)
+    return "a" if len(following) > len(prefix) else following.zfill(len(prefix))
 
 
 class _Tree:
