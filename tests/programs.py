@@ -1,4 +1,4 @@
-"""Finds the programs that tests of the chart run. It starts none of them."""
+"""Finds the programs that tests of the chart and on a cluster run. It starts none of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from tests.settings import absent, machine
 
 
-def program(name: Literal["helm", "promtool", "kubeconform"]) -> Path:
+def program(name: Literal["helm", "kubectl", "promtool", "kubeconform"]) -> Path:
     """The program: where the settings say, else on PATH. Skips the test (or fails it) when it is not there."""
     configured: Path | None = getattr(machine(), name)
     found = configured or shutil.which(name)

@@ -43,6 +43,18 @@ class MachineSettings(BaseSettings):
         _SHARED / "tools" / "cluster" / "manifests",
         description="Folder with the definitions of KEDA's and the Prometheus operator's objects.",
     )
+    kubeconfig: Path | None = Field(
+        None,
+        validation_alias="KUBECONFIG",
+        description="The cluster that tests install on; none: none, never the one that kubectl would take by itself.",
+    )
+    kubectl: Path | None = Field(None, description="kubectl; none: the one on PATH.")
+    image_prefix: str = Field("sicargabox-", description="What stands before api, indexer-worker … in images' names.")
+    image_tag: str = Field("dev", description="Tag of the images that the cluster has.")
+    image_build: str = Field("docker build", description="Command before the arguments of `docker build`.")
+    image_load: str = Field("", description="Command that brings the image named after it into the cluster.")
+    cluster_namespace: str = Field("sicargabox-tests", description="First part of the names of namespaces made there.")
+    cluster_figures: Path | None = Field(None, description="File of JSON to which what was measured there is added.")
     require_servers: bool = Field(
         False,
         validation_alias="SICARGABOX_REQUIRE_SERVERS",

@@ -1,9 +1,9 @@
 """The client: submits work over HTTP at a steady rate, whatever the answers, and keeps its own ledger of them.
 
-A process of its own (``python -m tests.faults.load``), so that its clock is not slowed by the one who watches. Every
-request carries a new Idempotency-Key; what is not answered by a 2xx is sent again with the same key until it is.
-Commands on its standard input: ``long`` (a task of 12 s for each queue now), ``burst`` (a backlog at once), ``pause``,
-``go``; its end: no more new work, and the process ends once everything is answered.
+For the faults it is a process of its own (``python -m tests.faults.load``), so that its clock is not slowed by the one
+who watches. Every request carries a new Idempotency-Key; what is not answered by a 2xx is sent again with the same key
+until it is. Commands, there on its standard input: ``long`` (a task of 12 s for each queue now), ``burst`` (a backlog
+at once), ``pause``, ``go``; their end: no more new work, and the load ends once everything is answered.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,27 +80,42 @@ def request_number(number: int) -> Request:
 class Load:
     """Some clients with a kept connection each. Work that finds all of them busy waits, and that counts as latency."""
 
-    def __init__(self, url: str, token: str, rate: float, book: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        rate: float,
+        book: Path,
+        *,
+        mix: Callable[[int], Request] = request_number,
+        clients: int = _CLIENTS,
+    ) -> None:
+        """``mix`` gives the request of each number, ``clients`` is how many may wait for an answer at a time.
+
+        With a ``rate`` of 0 there is no more than ``send`` is given.
+        """
         self._url = f"{url}/api/v1"
         self._token = token
         self._rate = rate
         self._book = book
+        self._mix = mix
+        self._clients = clients
         self._due: queue.Queue[tuple[float, Request] | None] = queue.Queue()
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._going = threading.Event()
         self._over = threading.Event()
         # Making 64 clients takes a second or two, which the first answers must not be blamed for.
-        self._all_made = threading.Barrier(_CLIENTS + 1)
+        self._all_made = threading.Barrier(clients + 1)
 
-    def run(self) -> None:
-        """Until the standard input ends and everything is answered."""
+    def run(self, commands: Iterable[str]) -> None:
+        """Until the commands end and everything is answered."""
         writer = threading.Thread(target=self._write, name="writer")
-        clients = [threading.Thread(target=self._answer, name=f"client-{number}") for number in range(_CLIENTS)]
+        clients = [threading.Thread(target=self._answer, name=f"client-{number}") for number in range(self._clients)]
         for thread in (writer, *clients):
             thread.start()
         self._all_made.wait()
         self._going.set()
-        threading.Thread(target=self._listen, name="commands", daemon=True).start()
+        threading.Thread(target=self._listen, args=(commands,), name="commands", daemon=True).start()
         self._submit()
         for _ in clients:
             self._due.put(None)
@@ -108,15 +124,15 @@ class Load:
         self._lines.put(None)
         writer.join()
 
-    def _listen(self) -> None:
-        for line in sys.stdin:
+    def _listen(self, commands: Iterable[str]) -> None:
+        for line in commands:
             match line.strip():
                 case "long":
                     for name in QUEUES:
-                        self._send(_work("long", name, LONG_SECONDS))
+                        self.send(_work("long", name, LONG_SECONDS))
                 case "burst":
                     for number in range(_BURST_SIZE):
-                        self._send(_work(BURST, QUEUES[number % 3], random.uniform(0.05, 0.3)))
+                        self.send(_work(BURST, QUEUES[number % 3], random.uniform(0.05, 0.3)))
                 case "pause":
                     self._going.clear()
                 case "go":
@@ -126,17 +142,20 @@ class Load:
 
     def _submit(self) -> None:
         due, number = time.monotonic(), 0
+        if not self._rate:
+            self._over.wait()
         while not self._over.is_set():
             if not self._going.is_set():
                 self._going.wait()
                 due = time.monotonic()
             # Open loop: when something was late the missed requests follow at once.
             while due <= time.monotonic() and not self._over.is_set():
-                self._send(request_number(number))
+                self.send(self._mix(number))
                 number, due = number + 1, due + 1 / self._rate
             self._over.wait(max(0.0, due - time.monotonic()))
 
-    def _send(self, request: Request) -> None:
+    def send(self, request: Request) -> None:
+        """One more request, as soon as a client is free for it."""
         told = {"kind": request.kind, "queue": request.queue, "key": request.key}
         self._lines.put({"what": "sent", "at": time.time(), **told})
         self._due.put((time.monotonic(), request))
@@ -188,4 +207,4 @@ class Load:
 
 if __name__ == "__main__":
     options = json.loads(os.environ["FAULTS_LOAD"])
-    Load(options["url"], options["token"], options["rate"], Path(options["book"])).run()
+    Load(options["url"], options["token"], options["rate"], Path(options["book"])).run(sys.stdin)

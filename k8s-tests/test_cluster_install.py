@@ -1,0 +1,204 @@
+"""The dev profile, installed as its README says: ready, found, signed in to, tested; no password where none may be."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Visitor, chromium  # noqa: F401  # the fixture
+from tests.browser.site import Site
+from tests.kubernetes.cluster import Cluster, quantity, restarts
+from tests.kubernetes.figures import Figures
+from tests.kubernetes.installation import COMPONENT, Installation
+from tests.kubernetes.ledger import Ledger
+from tests.kubernetes.load import QUEUES
+from tests.servers.ports import wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+PROFILE = "dev profile"
+MIB = 2**20
+# A worker's turn comes late on a busy machine.
+PATIENCE = 90_000
+
+
+@dataclass(frozen=True)
+class Dev:
+    """The installation; ``began``: when, of this machine's clock since 1970."""
+
+    installation: Installation
+    ledger: Ledger
+    began: float
+
+
+@pytest.fixture(scope="module")
+def dev(cluster: Cluster, figures: Figures) -> Iterator[Dev]:
+    """The profile without any other value than the images' tag."""
+    with cluster.namespace("dev") as namespace:
+        installation = Installation(cluster, namespace, "dev")
+        began = time.time()
+        figures.note(PROFILE, "helm install until all is ready", installation.install())
+        yield Dev(installation, Ledger(installation), began)
+        installation.close()
+
+
+@pytest.mark.short
+def test_the_first_search_is_answered_by_the_built_index(dev: Dev, figures: Figures) -> None:
+    address = f"{dev.installation.public}/api/v1/search?q=camiseta"
+
+    def found() -> bool:
+        told = httpx.get(address, timeout=10).json()
+        return bool(told["results"]) and not told["degraded"]
+
+    wait_until(found, seconds=120, what="a search is answered by the index", interval=0.5)
+    figures.note(PROFILE, "helm install until a search is answered by the built index", time.time() - dev.began)
+
+
+def test_memory_of_each_pod_that_has_nothing_to_do(dev: Dev, cluster: Cluster, figures: Figures) -> None:
+    cluster.require("metrics.k8s.io/v1beta1", "metrics-server", "install it in the cluster.")
+    pods = [pod for pod in dev.installation.pods() if pod["status"]["phase"] == "Running"]
+    components = {pod["metadata"]["name"]: pod["metadata"]["labels"][COMPONENT] for pod in pods}
+    wait_until(
+        lambda: components.keys() <= cluster.memory(dev.installation.namespace).keys(),
+        seconds=120,
+        what="metrics-server knows every pod",
+        interval=3,
+    )
+    used = cluster.memory(dev.installation.namespace)
+    for pod, component in sorted(components.items(), key=lambda one: one[1]):
+        figures.note("memory of a pod that has nothing to do", component, used[pod] / MIB, "MiB")
+    figures.note("memory of a pod that has nothing to do", "all of the dev profile", sum(used.values()) / MIB, "MiB")
+    for pod in pods:
+        most = sum(quantity(one["resources"]["limits"]["memory"]) for one in pod["spec"]["containers"])
+        assert used[pod["metadata"]["name"]] < 0.8 * most, f"{pod['metadata']['name']} is near its limit"
+
+
+def test_the_notes_give_passwords_that_open_the_pages(dev: Dev) -> None:
+    notes = dev.installation.notes
+    assert said(dev, notes, "administrator") == dev.installation.secret("administrator", "password")
+    user, _, password = said(dev, notes, "flower").partition(":")
+    with dev.installation.forward("flower") as flower:
+        assert answer_of(flower.url) == 401
+        assert answer_of(flower.url, user, f"{password}!") == 401
+        assert answer_of(flower.url, user, password) == 200
+
+
+def said(dev: Dev, notes: str, secret: str) -> str:
+    """What a command of the notes prints, run as it stands there."""
+    (line,) = [line.strip() for line in notes.splitlines() if f" get secret {dev.installation.name(secret)} " in line]
+    program, *arguments = shlex.split(line)
+    assert program == "kubectl"
+    return dev.installation.cluster.kubectl(*arguments)
+
+
+def answer_of(url: str, user: str = "", password: str = "") -> int:
+    """The status of a page, asked with or without a user."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    word = base64.b64encode(f"{user}:{password}".encode()).decode()
+    connection.request("GET", "/workers", headers={"Authorization": f"Basic {word}"} if user else {})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@pytest.mark.short
+def test_helm_test_proves_a_task_on_each_queue(dev: Dev, figures: Figures) -> None:
+    before = dev.ledger.stories()
+    began = time.monotonic()
+    told = dev.installation.test()
+    figures.note(PROFILE, "helm test", time.monotonic() - began)
+    suites = re.findall(r"TEST SUITE:\s+(\S+)", told)
+    assert len(suites) >= len(QUEUES) + 2
+    assert re.findall(r"Phase:\s+(\S+)", told) == ["Succeeded"] * len(suites)
+    done = {one.queue for name, one in dev.ledger.stories().items() if name not in before and one.finished == 1}
+    assert done == set(QUEUES)
+
+
+def test_staff_sign_in_and_rebuild_through_port_forwards_and_a_visitor_finds(
+    dev: Dev,
+    chromium: Browser,  # noqa: F811  # the fixture
+    tmp_path: Path,
+) -> None:
+    password = said(dev, dev.installation.notes, "administrator")
+    with dev.installation.forward("api") as api, dev.installation.forward("admin") as admin:
+        site = cast("Site", _Addresses(api.url, f"{admin.url}/admin/"))
+        context = chromium.new_context(locale="es-HN", viewport={"width": 1280, "height": 800})
+        try:
+            visitor = Visitor(context.new_page(), site, tmp_path)
+            visitor.watch()
+            staff = visitor.page
+            staff.set_default_timeout(PATIENCE)
+            sign_in(staff, site.admin, password)
+            button = staff.get_by_role("button", name="Reconstruir índice")
+            expect(button).to_be_enabled(timeout=PATIENCE)
+            button.click()
+            item = staff.locator("#panel-tasks li").filter(has_text="Reconstruir índice").first
+            expect(item.locator(".badge")).to_have_text("Terminada", timeout=PATIENCE)
+            staff.goto(f"{site.public}/?q=aud%C3%ADfonos+bluetooth")
+            expect(staff.locator(".hit").first).to_contain_text("8518.30", timeout=PATIENCE)
+            assert visitor.faults == []
+        finally:
+            context.close()
+
+
+@dataclass(frozen=True)
+class _Addresses:
+    """What a visitor must know of a site."""
+
+    public: str
+    admin: str
+
+
+def sign_in(page: Page, admin: str, password: str) -> None:
+    """As the administrator whom the notes name."""
+    page.goto(admin)
+    page.fill("#username", "admin")
+    page.fill("#password", password)
+    page.click("main button[type=submit]")
+    page.wait_for_url(admin)
+
+
+@pytest.mark.short
+def test_no_password_is_in_a_config_map_an_argument_an_event_or_a_log(dev: Dev, cluster: Cluster) -> None:
+    namespace = dev.installation.namespace
+    secrets = [one for one in cluster.objects(namespace, "secrets") if one["type"] == "Opaque"]
+    passwords = {
+        f"{one['metadata']['name']}/{key}": base64.b64decode(value).decode().rpartition(":")[2]
+        for one in secrets
+        for key, value in one["data"].items()
+    }
+    assert len(passwords) >= 10
+    places = {
+        kind: json.dumps(cluster.object(kind, "--namespace", namespace))
+        for kind in ("configmaps", "pods", "deployments", "statefulsets", "jobs", "events", "services")
+    }
+    for pod in dev.installation.pods():
+        name = pod["metadata"]["name"]
+        logs = ("logs", name, "--namespace", namespace, "--all-containers", "--tail=-1")
+        places[f"log of {name}"] = cluster.kubectl(*logs)
+    places["Helm's notes"] = dev.installation.notes
+    shown = [
+        f"{name} in {place}"
+        for name, password in passwords.items()
+        for place, text in places.items()
+        if password in text or base64.b64encode(password.encode()).decode() in text
+    ]
+    assert shown == []
+
+
+@pytest.mark.short
+def test_no_pod_began_anew(dev: Dev) -> None:
+    assert {pod["metadata"]["name"]: restarts(pod) for pod in dev.installation.pods() if restarts(pod)} == {}
