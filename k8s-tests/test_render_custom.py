@@ -1,7 +1,8 @@
 """Objects that are not Kubernetes' own, against the definitions of those whose they are.
 
 KEDA's and the Prometheus operator's are read from a folder of this machine (``SICARGABOX_TEST_CRDS``); of an HTTPRoute
-only what we use is known here, since no cluster of the tests has its definition.
+only what we use is known here, since no cluster of the tests has its definition. Of operators' objects only the names
+are, which the values files of ``examples`` and ``docs/operators.md`` give them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.kubernetes.rendering import MODES, PROFILES, Document, of_kind, render
-from tests.settings import absent, machine
+from tests.kubernetes.pods import Pods, pods_of, variables
+from tests.kubernetes.rendering import CHART, MODES, PROFILES, Document, named, of_kind, render
+from tests.settings import REPOSITORY, absent, machine
 
 KINDS = ("ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule")
 _NAME = {"type": "string", "minLength": 1}
@@ -123,3 +125,56 @@ def test_a_gateway_leads_to_the_same_two_services_as_an_ingress() -> None:
     by_ingress = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
     assert by_gateway == by_ingress == {"/": "sb-sicargabox-api", "/admin": "sb-sicargabox-admin"}
     assert rule["host"] == route["spec"]["hostnames"][0] == "parcels.example.org"
+
+
+# Of each example: the component of the chart whose place it takes, the address, and each Secret with the keys that pods
+# may see of it.
+EXAMPLES: dict[str, tuple[str, str, dict[str, set[str]]]] = {
+    "values-cnpg.yaml": (
+        "postgres",
+        (
+            "postgresql://sicargabox@sicargabox-db-rw.parcels.svc:5432/sicargabox"
+            "?sslmode=require&sslrootcert=/secrets/database/ca.crt"
+        ),
+        {"sicargabox-db-owner": {"password"}, "sicargabox-db-ca": {"ca.crt"}},
+    ),
+    "values-eck.yaml": (
+        "elasticsearch",
+        "https://sicargabox-search-es-http.parcels.svc:9200",
+        {"sicargabox-search-user": {"password"}, "sicargabox-search-es-http-certs-public": {"ca.crt"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_operators_server_takes_the_place_of_the_charts(example: str) -> None:
+    component, address, secrets = EXAMPLES[example]
+    documents = render("ha", files=(str(CHART / "examples" / example),))
+
+    left = [one["metadata"]["name"] for one in documents if one["metadata"]["name"].endswith(f"-{component}")]
+    assert not left
+    (api,) = (pods for pods in pods_of(documents) if pods.component == "api" and pods.owner["kind"] == "Deployment")
+    assert address in variables(api.main).values()
+    seen = _secrets_seen(api)
+    assert {name: seen.get(name) for name in secrets} == secrets
+    told = (REPOSITORY / "docs" / "operators.md").read_text(encoding="utf-8")
+    for name in [*secrets, address.split("@")[-1].split("?")[0].removeprefix("https://").split(":")[0]]:
+        assert name in told, "docs/operators.md has other names"
+
+    if component == "postgres":
+        trigger = of_kind(documents, "ScaledObject")[0]["spec"]["triggers"][0]["metadata"]
+        assert (trigger["host"], trigger["sslmode"]) == ("sicargabox-db-rw.parcels.svc", "require")
+        (target,) = named(documents, "TriggerAuthentication", "scaler")["spec"]["secretTargetRef"]
+        assert (target["name"], target["key"]) == ("sicargabox-db-owner", "scaler-password")
+
+
+def _secrets_seen(pods: Pods) -> dict[str, set[str]]:
+    """The keys of each Secret that the pods' first container is given."""
+    seen: dict[str, set[str]] = {}
+    for value in variables(pods.main).values():
+        if isinstance(value, dict) and "secretKeyRef" in value:
+            seen.setdefault(value["secretKeyRef"]["name"], set()).add(value["secretKeyRef"]["key"])
+    for volume in pods.spec["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []):
+            seen.setdefault(source["secret"]["name"], set()).update(item["key"] for item in source["secret"]["items"])
+    return seen
