@@ -17,10 +17,10 @@ B ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .PHONY: help setup run test lint format lock reference bench bench-tasks bench-search clean test-integration test-browser \
-  test-faults test-faults-long test-model-long images test-chart chart-lint chart-files
+  test-faults test-faults-long test-model-long images test-chart k8s-test k8s-test-short kind-up chart-lint chart-files
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "; print "SicargaBox. Targets:"} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Use it
 
@@ -60,7 +60,31 @@ test-faults-long: $(VENV)/dev.stamp ## Every fault FAULT_REPEATS times; adds to 
 
 # The programs: on PATH, or named by SICARGABOX_TEST_HELM, …_KUBECONFORM and …_PROMTOOL.
 test-chart: $(VENV)/k8s-tests.stamp ## Tests of the Helm chart that need no cluster (Helm, kubeconform, promtool, redis-server)
-	$(BIN)/python -m pytest $(or $(T),-n auto --maxprocesses 2 --dist loadfile k8s-tests)
+	$(BIN)/python -m pytest $(or $(T),-n auto --maxprocesses 2 --dist loadfile -m "not cluster" k8s-tests)
+
+# On the cluster of KUBECONFIG, with the images of IMAGE_PREFIX and IMAGE_TAG in it. SICARGABOX_TEST_IMAGE_LOAD is the
+# command that brings an image named after it there, for tests that build one.
+K8S_FIGURES ?= cluster-figures.jsonl
+k8s-test k8s-test-short: export SICARGABOX_TEST_IMAGE_PREFIX = $(IMAGE_PREFIX)
+k8s-test k8s-test-short: export SICARGABOX_TEST_IMAGE_TAG = $(IMAGE_TAG)
+k8s-test: export SICARGABOX_TEST_CLUSTER_FIGURES = $(abspath $(K8S_FIGURES))
+k8s-test: $(VENV)/k8s-tests.stamp ## Every test on the cluster of KUBECONFIG (most of an hour); adds to K8S_FIGURES and writes docs/kubernetes.md
+	$(BIN)/python -m pytest $(or $(T),-m cluster k8s-tests); result=$$?; \
+	  test ! -f $(K8S_FIGURES) || $(BIN)/python -m tests.kubernetes.figures $(K8S_FIGURES) && exit $$result
+
+k8s-test-short: $(VENV)/k8s-tests.stamp ## Of these: install, smoke test, scale one queue from zero and back, fail over once
+	$(BIN)/python -m pytest $(or $(T),-m 'cluster and short' k8s-tests)
+
+KIND ?= kind
+KIND_ARGS ?=
+kind-up: images ## Make a kind cluster with the images (needs Docker and kind; KEDA and metrics-server are yours to add)
+	$(KIND) get clusters | grep -qx sicargabox || $(KIND) create cluster --config k8s-tests/kind.yaml --wait 5m $(KIND_ARGS)
+	for name in $(IMAGES); do $(KIND) load docker-image --name sicargabox $(IMAGE_PREFIX)$$name:$(IMAGE_TAG) || exit 1; done
+	@echo "Now KEDA, for the tests of scaling, from its published manifest:"
+	@echo "  kubectl apply --server-side -f https://github.com/kedacore/keda/releases/download/v2.20.2/keda-2.20.2.yaml"
+	@echo "and metrics-server from its own; then"
+	@echo "  $(KIND) get kubeconfig --name sicargabox >kind.kubeconfig"
+	@echo "  KUBECONFIG=\$$PWD/kind.kubeconfig SICARGABOX_TEST_IMAGE_LOAD='$(KIND) load docker-image --name sicargabox' make k8s-test"
 
 EXAMPLES ?= 10000
 test-model-long: export SICARGABOX_TEST_EXAMPLES = $(shell expr $(EXAMPLES) / 2)

@@ -50,7 +50,7 @@ class MachineSettings(BaseSettings):
     )
     kubectl: Path | None = Field(None, description="kubectl; none: the one on PATH.")
     image_prefix: str = Field("sicargabox-", description="What stands before api, indexer-worker … in images' names.")
-    image_tag: str = Field("dev", description="Tag of the images that the cluster has.")
+    image_tag: str = Field("", description="Tag of the images that the cluster has; empty: the chart's own.")
     image_build: str = Field("docker build", description="Command before the arguments of `docker build`.")
     image_load: str = Field("", description="Command that brings the image named after it into the cluster.")
     cluster_namespace: str = Field("sicargabox-tests", description="First part of the names of namespaces made there.")

@@ -66,10 +66,10 @@ class Installation:
 
     def options(self, *sets: str) -> list[str]:
         """Profile, images and values as options of Helm."""
-        prefix, tag = machine().image_prefix, machine().image_tag
+        prefix = machine().image_prefix
         images = [f"{where}.repository={prefix}{name}" for name, where in _IMAGES.items()]
         values = [word for name in PROFILES[self.profile] for word in ("--values", str(CHART / name))]
-        every = (f"image.tag={tag}", "image.pullPolicy=IfNotPresent", *images, *self.sets, *sets)
+        every = (f"image.tag={machine().image_tag}", "image.pullPolicy=IfNotPresent", *images, *self.sets, *sets)
         return [*values, *(word for one in every for word in ("--set", one))]
 
     def install(self, *sets: str, wait: bool = True) -> float:
@@ -194,13 +194,7 @@ class Installation:
         """Address of the API as its users reach it: at a node's port where one answers here, else by port-forward."""
         if self._public is None:
             labels = {"app.kubernetes.io/instance": self.release, COMPONENT: "api"}
-            outside: Object = {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": "from-outside", "namespace": self.namespace},
-                "spec": {"type": "NodePort", "selector": labels, "ports": [{"port": 80, "targetPort": "http"}]},
-            }
-            self._public = node_port(self.cluster, self.namespace, outside)
+            self._public = node_port(self.cluster, self.namespace, labels)
             if self._public is None:
                 self._public = self._ways.enter_context(self.forward("api")).url
         return self._public

@@ -9,11 +9,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from ipaddress import ip_network
 
-from tests.kubernetes.cluster import Cluster, Object
+from tests.kubernetes.cluster import Cluster
 from tests.servers.ports import free_port, wait_until
 
 _READY_SECONDS = 60
+_NODE_SECONDS = 10
 
 
 class PortForward:
@@ -83,24 +85,52 @@ def forwarded(cluster: Cluster, namespace: str, service: str, port: int = 80) ->
         forward.stop()
 
 
-def node_port(cluster: Cluster, namespace: str, service: Object) -> str | None:
-    """The address of that Service's first port at a node, where this machine reaches it; else nothing.
+def node_port(cluster: Cluster, namespace: str, pods: dict[str, str], port: str = "http") -> str | None:
+    """The address at a node of a new Service for pods with those labels; nothing where this machine does not reach it.
 
-    The way that real users' requests take: kube-proxy leaves out a pod that is about to stop, as for an Ingress.
+    The way that real users' requests take: kube-proxy leaves out a pod that is about to stop, as an Ingress does. A
+    NetworkPolicy lets in what comes from the nodes and from here, in place of the router's.
     """
-    cluster.apply(service)
-    name = service["metadata"]["name"]
-    made = cluster.object("service", name, "--namespace", namespace)
-    port = int(made["spec"]["ports"][0]["nodePort"])
     nodes = cluster.object("nodes")["items"]
     hosts = [one["address"] for node in nodes for one in node["status"]["addresses"] if one["type"] == "InternalIP"]
-    deadline = time.monotonic() + 5
+    # A node speaks to its own pods from the first address of their network.
+    bridges = [str(next(ip_network(node["spec"]["podCIDR"]).hosts())) for node in nodes if "podCIDR" in node["spec"]]
+    peers = [{"ipBlock": {"cidr": f"{one}/32"}} for one in dict.fromkeys([*hosts, *bridges, *map(_own_address, hosts)])]
+    metadata = {"name": "tests-from-outside", "namespace": namespace}
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"type": "NodePort", "selector": pods, "ports": [{"port": 80, "targetPort": port}]},
+        },
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": metadata,
+            "spec": {
+                "podSelector": {"matchLabels": pods},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"from": peers, "ports": [{"protocol": "TCP", "port": port}]}],
+            },
+        },
+    )
+    made = cluster.object("service", metadata["name"], "--namespace", namespace)
+    number = int(made["spec"]["ports"][0]["nodePort"])
+    deadline = time.monotonic() + _NODE_SECONDS
     while time.monotonic() < deadline:
         for host in hosts:
-            if answers(host, port):
-                return f"http://{host}:{port}"
+            if answers(host, number):
+                return f"http://{host}:{number}"
         time.sleep(0.2)
     return None
+
+
+def _own_address(host: str) -> str:
+    """This machine's, as that host sees it; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])
 
 
 def answers(host: str, port: int, seconds: float = 1) -> bool:
