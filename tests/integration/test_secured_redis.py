@@ -155,7 +155,13 @@ def test_replication_and_sentinels_have_passwords_that_open_nothing_else(secured
 
 
 def test_without_a_users_password_nobody_gets_in(secured: SecuredRedis) -> None:
-    for changed in ({"redis_username": "nobody"}, {"redis_username": ""}, {"redis_sentinel_username": "nobody"}):
+    for changed in (
+        {"redis_username": "nobody"},
+        {"redis_username": ""},
+        # The default user may do everything, for the server's own sake, and nobody is he.
+        {"redis_username": "", "redis_password_file": ""},
+        {"redis_sentinel_username": "nobody"},
+    ):
         settings = load_settings(**secured.options("api") | changed)
         with connect(settings, Db.BROKER) as client, pytest.raises(RedisError) as raised:
             client.ping()

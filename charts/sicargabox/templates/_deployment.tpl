@@ -61,7 +61,7 @@ spec:
           {{- if .probes }}
           {{- .probes | nindent 10 }}
           {{- else }}
-          {{- include "sicargabox.probes" (list "http" 90) | nindent 10 }}
+          {{- include "sicargabox.probes" (list "http" 180) | nindent 10 }}
           {{- end }}
           {{- with .sleep }}
           lifecycle:

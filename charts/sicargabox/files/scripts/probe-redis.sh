@@ -6,14 +6,14 @@ set -eu
 host=${REDIS_HOST:-127.0.0.1} port=${REDIS_PORT:-6379}
 case $1 in
   live) # A server that was just asked for a password has an event loop that turns.
-    case $(timeout 3 redis-cli -h "$host" -p "$port" PING 2>&1 || true) in
+    case $(timeout 8 redis-cli -h "$host" -p "$port" PING 2>&1 || true) in
       *PONG* | *NOAUTH* | *LOADING* | *MASTERDOWN*) exit 0 ;;
     esac
     ;;
   ready)
     REDISCLI_AUTH=$(cat "${SECRETS:-/secrets/redis}/exporter")
     export REDISCLI_AUTH
-    timeout 3 redis-cli -h "$host" -p "$port" --user exporter INFO replication 2>/dev/null |
+    timeout 8 redis-cli -h "$host" -p "$port" --user exporter INFO replication 2>/dev/null |
       tr -d '\r' | grep -qE '^(role:master|master_link_status:up)$' && exit 0
     ;;
 esac
