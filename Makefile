@@ -116,7 +116,7 @@ HELM ?= $(or $(SICARGABOX_TEST_HELM),helm)
 chart-lint: ## helm lint with every profile; shellcheck on the chart's scripts, where it is installed
 	@for profile in "" dev ha external; do \
 	  $(HELM) lint --strict --quiet $(CHART) $${profile:+--values $(CHART)/values-$$profile.yaml} || exit 1; done
-	@if command -v shellcheck >/dev/null; then shellcheck redis/*.sh $(CHART)/files/scripts/*.sh; \
+	@PATH=$(abspath $(BIN)):$$PATH; if command -v shellcheck >/dev/null; then shellcheck redis/*.sh $(CHART)/files/scripts/*.sh; \
 	  else echo "shellcheck is not installed: the scripts were not looked at"; fi
 
 chart-files: $(VENV)/dev.stamp ## Write what the chart holds twice: redis/ files, its README's tables, dashboards (tests compare)
