@@ -127,6 +127,20 @@ def test_helm_test_proves_a_task_on_each_queue(dev: Dev, figures: Figures) -> No
     assert done == set(QUEUES)
 
 
+def test_the_database_itself_tells_of_a_second_end_and_of_a_task_it_never_had(dev: Dev) -> None:
+    before = dev.ledger.stories().keys()
+    dev.installation.sicargabox("tasks", "start", "housekeeping.no_op", "--wait")
+    (task,) = [one.task for name, one in dev.ledger.stories().items() if name not in before and one.queue == "celery"]
+    good = dev.ledger.verdict([task])
+    assert (good.lost, good.finished_twice, good.executed_again) == ((), (), 0)
+    # As a worker would that was not fenced.
+    dev.installation.psql(f"UPDATE tasks SET state = 'SUCCESS', attempt = attempt + 1 WHERE id = '{task}'")
+    bad = dev.ledger.verdict([task, "told by nobody"])
+    assert bad.lost == ("told by nobody: not in SQL",)
+    assert bad.finished_twice == (f"{task}: PENDING STARTED SUCCESS SUCCESS",)
+    assert bad.executed_again == 1
+
+
 def test_staff_sign_in_and_rebuild_through_port_forwards_and_a_visitor_finds(
     dev: Dev,
     chromium: Browser,  # noqa: F811  # the fixture

@@ -81,8 +81,7 @@ def scaled(cluster: Cluster) -> Iterator[Scaled]:
         installation.install()
         made = Scaled(installation, Ledger(installation), installation.token())
         with watched(installation) as watch:
-            made.ledger.settle(SECONDS)
-            made.at_rest(watch, time.time())
+            made.at_rest(watch, made.ledger.settle(SECONDS))
         yield made
         installation.close()
 
@@ -97,8 +96,8 @@ def test_a_burst_on_one_queue_brings_its_workers_alone_and_they_go(scaled: Scale
             all_of_them = watch.wait(
                 lambda look: look.ready["ai"] == MOST, seconds=SECONDS, what=f"{MOST} workers are ready", since=began
             )
-            scaled.ledger.settle(SECONDS)
-        gone = scaled.at_rest(watch, began + 1)
+        done = scaled.ledger.settle(SECONDS)
+        gone = scaled.at_rest(watch, done)
     scaled.judged(load)
     stories = scaled.stories(load)
     assert len(stories) == 40
@@ -106,7 +105,7 @@ def test_a_burst_on_one_queue_brings_its_workers_alone_and_they_go(scaled: Scale
     figures.note(ROW, "burst of 40 on one queue, from none: first worker ready", one - began)
     figures.note(ROW, "from none: first task finished", min(ended) - accepted)
     figures.note(ROW, f"from none: {MOST} workers ready", all_of_them - began)
-    figures.note(ROW, f"{MOST} workers back to none after the last task", gone - max(ended))
+    figures.note(ROW, f"{MOST} workers back to none after the last task", gone - done)
     assert watch.most("ai", began) == MOST
     assert watch.most("indexer", began) == watch.most("learning", began) == 0
 
@@ -118,13 +117,13 @@ def test_one_task_brings_one_worker_of_its_queue_alone(scaled: Scaled, figures: 
         began = time.time()
         with scaled.load() as load:
             load.send(no_op(queue))
-        scaled.ledger.settle(SECONDS)
-        gone = scaled.at_rest(watch, began + 1)
+        done = scaled.ledger.settle(SECONDS)
+        gone = scaled.at_rest(watch, done)
     scaled.judged(load)
     (story,) = scaled.stories(load)
     assert story.finished_at is not None
     figures.note(ROW, "one task: from none until it is finished", story.finished_at - story.accepted_at)
-    figures.note(ROW, "one worker back to none after its task", gone - story.finished_at)
+    figures.note(ROW, "one worker back to none after its task", gone - done)
     assert {name: watch.most(name, began) for name in set(WORKERS.values())} == {
         name: int(name == worker) for name in set(WORKERS.values())
     }
@@ -144,8 +143,7 @@ def test_a_long_task_outlives_the_workers_that_are_taken_away_beside_it(scaled: 
                 what="fewer workers are wanted",
                 since=time.time(),
             )
-            scaled.ledger.settle(SECONDS)
-        scaled.at_rest(watch, began + 1)
+            scaled.at_rest(watch, scaled.ledger.settle(SECONDS))
     verdict = scaled.judged(load)
     under_way = [
         one for one in scaled.stories(load) if one.claimed_at and one.claimed_at < fewer < (one.finished_at or 0)
@@ -180,8 +178,7 @@ def test_workers_stay_and_come_while_the_database_cannot_be_asked(scaled: Scaled
                 installation.cluster.kubectl(*scale, "--replicas=1")
             figures.note(ROW, "PostgreSQL away: until KEDA's fallback", took_over - away)
             installation.wait_ready("postgres")
-            scaled.ledger.settle(SECONDS * 2)
-        scaled.at_rest(watch, time.time())
+        scaled.at_rest(watch, scaled.ledger.settle(SECONDS * 2))
     scaled.judged(load)
 
 

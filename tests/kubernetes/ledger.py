@@ -6,6 +6,7 @@ no process can do anything to a task unseen, and what was rolled back was never 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -99,8 +100,11 @@ class Ledger:
         found = [Story(**row) for row in self._installation.rows(_STORIES, self._patience)]
         return {one.task: one for one in found}
 
-    def settle(self, seconds: float = 180) -> None:
-        """Until no no-op is unfinished; raises ``AssertionError`` when some are after ``seconds``."""
+    def settle(self, seconds: float = 180) -> float:
+        """Until no no-op is unfinished; returns when that was seen, to a second, of this machine's clock since 1970.
+
+        Raises ``AssertionError`` when some are after ``seconds``.
+        """
 
         def settled() -> bool:
             try:
@@ -108,7 +112,8 @@ class Ledger:
             except KubectlFailed:
                 return False
 
-        wait_until(settled, seconds=seconds, what="every no-op has ended", interval=1)
+        wait_until(settled, seconds=seconds, what="every no-op has ended", interval=0.5)
+        return time.time()
 
     def verdict(self, accepted: Collection[str]) -> Verdict:
         """Judges the tasks whose ids the API answered."""
