@@ -8,7 +8,7 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from uuid import uuid4
@@ -19,13 +19,13 @@ from elasticsearch import BadRequestError
 from structlog.testing import capture_logs
 
 from sicargabox_core.db import Database
-from sicargabox_core.errors import Conflict, Unavailable
+from sicargabox_core.errors import Conflict, DataFault, Unavailable
 from sicargabox_core.search import elasticsearch_mapping, indexing
 from sicargabox_core.search.documents import iter_documents
 from sicargabox_core.search.elasticsearch_engine import ElasticsearchEngine
 from sicargabox_core.search.elasticsearch_errors import Refused
 from sicargabox_core.search.elasticsearch_generations import Generations
-from sicargabox_core.search.engine import Filters, Lookup
+from sicargabox_core.search.engine import Filters, Lookup, Proof
 from sicargabox_core.search.service import SearchService
 from sicargabox_core.settings import Settings, load_settings
 from tests.search_laws.place import ElasticsearchPlace
@@ -178,10 +178,51 @@ def test_of_an_index_whose_state_was_removed_by_hand_it_is_told_what_serves_and_
     assert [(one.name, one.role, one.documents) for one in status.generations] == [("first", "serving", len(LINES))]
     assert (status.proof, status.built_at) == (None, None)
     assert status.problem == "nothing is known of the index that serves. Rebuild the index."
+    assert status.fault == "unreadable"
     with pytest.raises(Conflict, match="does not serve"):
         engine.delete("another", publish=nullcontext)
     assert engine.delete("first", publish=nullcontext) == len(LINES)
     assert place.generations() == set()
+
+
+def test_an_alias_on_several_indexes_is_told_with_their_names_and_answers_nothing_until_it_is_on_one(
+    place: ElasticsearchPlace, engine: ElasticsearchEngine, catalogue: Database
+) -> None:
+    build(catalogue, engine)
+    build(catalogue, engine, "second")
+    service = SearchService(catalogue, settings_of(place, place.url), engine=engine)
+    assert service.search("audífonos")["degraded"] is False
+    first = f"{place.alias}-first"
+    place.client.indices.put_alias(index=first, name=place.alias)
+    engine._reader.forget()
+    assert service.search("audífonos")["degraded"] is True
+    for status in (engine.status(), place.engine().status()):
+        assert (status.ready, status.health, status.fault, status.generation) == (False, "red", "several_indexes", None)
+        assert {(one.name, one.role) for one in status.generations} == {("first", "serving"), ("second", "serving")}
+        assert f"({first}, {place.alias}-second). Leave it on the newest" in (status.problem or "")
+    refusals: list[Callable[[], object]] = [
+        lambda: audited(catalogue, engine),
+        lambda: build(catalogue, engine, "third"),
+    ]
+    for refused in refusals:
+        with pytest.raises(DataFault, match="names several indexes"):
+            refused()
+    place.client.indices.delete_alias(index=first, name=place.alias)
+    assert engine.status().health in ("green", "yellow")
+    assert service.search("audífonos")["degraded"] is False
+
+
+def test_a_record_of_a_release_that_wrote_its_proof_as_a_sentence_still_serves(
+    place: ElasticsearchPlace, engine: ElasticsearchEngine, catalogue: Database
+) -> None:
+    build(catalogue, engine)
+    assert engine.status().proof == Proof(given=len(LINES), held=len(LINES))
+    place.client.update(
+        index=f"{place.alias}-state", id=f"record/{place.alias}-first", doc={"proof": "9 documents given, 9 held"}
+    )
+    assert (engine.status().ready, engine.status().proof) == (True, None)
+    add_keyword(catalogue, PHONE, "telefonito")
+    assert indexing.update(catalogue, engine, [PHONE]).updated == 1
 
 
 def test_an_index_that_has_the_alias_s_name_is_named_at_once_and_stays_as_it_is(
@@ -192,7 +233,7 @@ def test_an_index_that_has_the_alias_s_name_is_named_at_once_and_stays_as_it_is(
     engine.delete("first", publish=nullcontext)
     place.client.index(index=place.alias, document={"a": "line"}, refresh=True)
     status = engine.status()
-    assert (status.ready, status.health) == (False, "red")
+    assert (status.ready, status.health, status.fault) == (False, "red", "name_taken")
     told: list[int] = []
     with pytest.raises(Conflict) as caught, catalogue.read() as session:
         engine.rebuild(iter_documents(session), generation="second", on_progress=told.append, publish=nullcontext)
@@ -203,6 +244,7 @@ def test_an_index_that_has_the_alias_s_name_is_named_at_once_and_stays_as_it_is(
     assert place.client.count(index=place.alias)["count"] == 1
     place.client.indices.delete(index=place.alias)
     assert engine.status().problem == "there is no search index yet. Rebuild the index."
+    assert engine.status().fault == "no_index"
     assert build(catalogue, engine, "second") == len(LINES)
 
 

@@ -19,7 +19,7 @@ from sicargabox_core.errors import Conflict, InvalidInput, TaskFailed, Unavailab
 from sicargabox_core.search import indexing
 from sicargabox_core.search.document import TariffDocument
 from sicargabox_core.search.documents import iter_documents
-from sicargabox_core.search.engine import Filters, Generation, Lookup, SearchEngine
+from sicargabox_core.search.engine import Filters, Generation, Lookup, Proof, SearchEngine
 from tests.search_laws.place import Place
 
 
@@ -58,7 +58,7 @@ class GenerationLaws:
     ) -> None:
         build(sqlite_catalogue, engine, "first")
         first = engine.status()
-        assert first.proof == f"{len(LINES)} documents given, {len(LINES)} held"
+        assert first.proof == Proof(given=len(LINES), held=len(LINES))
         assert (first.health, first.generations) == (
             "green",
             [Generation("first", "serving", len(LINES), first.size, first.built_at)],

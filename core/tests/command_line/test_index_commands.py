@@ -33,7 +33,7 @@ def test_without_an_index_its_status_says_so_with_exit_code_1(line: CommandLine)
     result = line.run("index", "status", "--json")
     assert result.exit_code == 1
     shown = json.loads(result.stdout)
-    assert (shown["ready"], shown["health"], shown["generations"], shown["audit"]) == (False, "red", [], None)
+    assert (shown["ready"], shown["health"], shown["generations"], shown["last_audit"]) == (False, "red", [], None)
     assert "no search index yet" in line.run("index", "status").stderr
 
 
@@ -43,6 +43,8 @@ def test_the_status_of_an_index_tells_generations_tasks_and_findings(line: Comma
     shown = line.json("index", "status")
     assert (shown["engine"], shown["health"], shown["generation"]) == ("tantivy", "green", "first")
     assert [one["role"] for one in shown["generations"]] == ["serving"]
+    assert shown["proof"] == {"given": shown["documents"], "held": shown["documents"]}
+    assert (shown["fault"], shown["last_rebuild"]) == (None, None)
     assert [task["id"] for task in shown["running"]] == [task_id]
     _end_audit(line, task_id, {"stale": 12, "stale_codes": [f"{8517000000 + number}" for number in range(12)]})
     result = line.run("index", "status")

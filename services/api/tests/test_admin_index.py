@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -14,7 +15,8 @@ from services.api.tests.staff import StaffSite, csrf_of, serving_staff
 
 from sicargabox_api.admin.index_page import IndexPage
 from sicargabox_core.accounts.models import Role
-from sicargabox_core.search.engine import Generation
+from sicargabox_core.errors import InvalidSetting, SicargaBoxError, TaskFailed, Unavailable
+from sicargabox_core.search.engine import Fault, Generation
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import (
@@ -179,7 +181,53 @@ def test_each_state_of_health_is_said_in_words_with_what_to_do(
     text = told(chief)
     assert says in text
     assert "Qué hacer" in text
+    assert ('<span lang="en">it is off</span>' in text) == (changes["health"] == "away")
     assert ("it is off" in text) == (changes["health"] == "away")
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("no_index", "No hay un índice que pueda responder"),
+        ("unreadable", "No se puede leer el índice"),
+        ("lost_part", "El índice está dañado"),
+        ("other_mapping", "con el índice de otra versión"),
+        ("several_indexes", "más de un índice en servicio"),
+        ("name_taken", "otro índice tiene el nombre"),
+        ("setting", "con la configuración actual"),
+        ("away", "El servidor de búsqueda no responde"),
+    ],
+)
+def test_each_fault_is_said_in_spanish_and_its_exact_words_are_there_for_who_asks(
+    site: StaffSite, chief: httpx.Client, monkeypatch: pytest.MonkeyPatch, fault: Fault, says: str
+) -> None:
+    assert fault in get_args(Fault)
+    health = "away" if fault in ("away", "setting") else "red"
+    say(site, monkeypatch, ready=False, health=health, fault=fault, problem="its own words")
+    text = told(chief)
+    assert says in text
+    assert "Qué hacer" in text
+    assert re.search(r"<details[^>]*><summary>Palabras exactas[^<]*</summary><span lang=\"en\">its own words", text)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (Unavailable("it is off"), "Un servidor necesario no respondió"),
+        (InvalidSetting("no such key", field="KEY", remedy="Set it."), "Hay una configuración incorrecta"),
+        (TaskFailed("it holds 3 of 4"), "No se puede hacer tal como están las cosas"),
+    ],
+)
+def test_why_a_rebuild_and_an_audit_failed_is_said_in_spanish(
+    site: StaffSite, chief: httpx.Client, error: SicargaBoxError, says: str
+) -> None:
+    for spec, payload in ((REBUILD_INDEX, RebuildIndex()), (AUDIT_INDEX, AuditIndex())):
+        claim = claimed(site, spec, payload)
+        with site.database.write() as session:
+            store.fail(session, claim.id, claim.attempt, code=error.code, message=str(error))
+    text = told(chief)
+    assert text.count(says) == 2
+    assert text.count(f'<span lang="en">{error}</span>') == 2
 
 
 def test_what_an_engine_cannot_tell_is_a_dash(
@@ -189,9 +237,9 @@ def test_what_an_engine_cannot_tell_is_a_dash(
         site,
         monkeypatch,
         generations=[Generation("new", "building")],
-        proof="counted otherwise",
+        proof=None,
         seconds=None,
     )
     text = told(chief)
     assert "en construcción" in text
-    assert '<span lang="en">counted otherwise</span>' in text
+    assert "contados en el índice" not in text

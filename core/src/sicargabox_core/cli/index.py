@@ -132,7 +132,8 @@ def delete(
     task = _follow(here, request_delete(engine, here.tasks, name, by=here.principal), wait, timeout, json)
     if task.state is State.SUCCESS and not json:
         documents = DeleteIndexResult.model_validate(task.result).documents
-        say(f"The index is deleted, with {documents:,} documents. `sicargabox index rebuild` builds it anew.")
+        say(f"The index is deleted, with {documents:,} documents.")
+        say("`sicargabox index rebuild` builds it anew; so does the next start of `sicargabox run`.")
     _end(task, wait, json)
 
 
@@ -178,15 +179,17 @@ def _show(report: IndexReport, zone: str) -> None:
         say(f"Proof: {now.proof}" + (f", in {now.seconds:g} s" if now.seconds is not None else ""))
     for task in report.running:
         say(f"{task.name} {task.shown_state}: task {task.id} {task.progress_message or ''}".rstrip())
-    if report.rebuild and report.rebuild.state is not State.SUCCESS:
-        complain(f"The last rebuild ended as {report.rebuild.state}: {report.rebuild.error_message or 'cancelled'}")
-    if report.audit:
-        ended = moment(report.audit.finished_at, zone)
+    if report.last_rebuild and report.last_rebuild.state is not State.SUCCESS:
+        complain(
+            f"The last rebuild ended as {report.last_rebuild.state}: {report.last_rebuild.error_message or 'cancelled'}"
+        )
+    if report.last_audit:
+        ended = moment(report.last_audit.finished_at, zone)
         say(f"Last audit: {ended}" + (", of an earlier generation" if report.audit_outdated else ""))
-        if report.audit.state is State.SUCCESS:
-            _show_audit(AuditIndexResult.model_validate(report.audit.result), mended=report.audit_outdated)
+        if report.last_audit.state is State.SUCCESS:
+            _show_audit(AuditIndexResult.model_validate(report.last_audit.result), mended=report.audit_outdated)
         else:
-            complain(f"It ended as {report.audit.state}: {report.audit.error_message or 'cancelled'}")
+            complain(f"It ended as {report.last_audit.state}: {report.last_audit.error_message or 'cancelled'}")
     if now.problem:
         complain(now.problem)
 

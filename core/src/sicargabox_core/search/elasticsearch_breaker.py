@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from sicargabox_core.errors import InvalidSetting, SicargaBoxError, Unavailable
+from sicargabox_core.errors import DataFault, InvalidSetting, SicargaBoxError, Unavailable
 from sicargabox_core.search.elasticsearch_errors import Late, Refused
 from sicargabox_core.tasks.breaker import Breaker
 
@@ -30,12 +30,15 @@ class ReaderBreaker:
         self._late = 0
 
     def ask(self, question: Callable[[], T]) -> T:
-        """Asks, unless the server failed a moment ago. Raises ``Unavailable``, or ``Refused``: that is an answer."""
+        """Asks, unless the server failed a moment ago. Raises ``Unavailable``.
+
+        Also ``Refused`` and ``DataFault``: those are answers of a server that is well.
+        """
         if not self._breaker.allows():
             raise self.not_asked()
         try:
             answer = question()
-        except Refused:
+        except (Refused, DataFault):
             self._succeeded()
             raise
         except (InvalidSetting, Unavailable) as error:

@@ -57,6 +57,7 @@ from sicargabox_core.search.engine import (
     Filters,
     Lookup,
     OnProgress,
+    Proof,
     Publish,
     Replaced,
     check_generation,
@@ -137,7 +138,7 @@ class ElasticsearchEngine:
                     documents=held,
                     built_at=datetime.now(UTC).isoformat(timespec="seconds"),
                     seconds=round(time.monotonic() - started, 2),
-                    proof=f"{count} documents given, {count} held",
+                    proof=Proof(given=count, held=held),
                 )
                 self._state.write(record, vocabulary, lock.token)
                 self._swap(index, serving, lock, publish)
@@ -399,8 +400,24 @@ class ElasticsearchEngine:
         """See ``engine.SearchEngine.status``."""
         try:
             return self._reader.ask(self._status)
-        except (Unavailable, DataFault) as error:
-            return EngineStatus(self.name, ready=False, problem=str(error), health="away", version=self._reader.version)
+        except DataFault as error:
+            return EngineStatus(
+                self.name,
+                ready=False,
+                problem=str(error),
+                fault="unreadable",
+                health="red",
+                version=self._reader.version,
+            )
+        except Unavailable as error:
+            return EngineStatus(
+                self.name,
+                ready=False,
+                problem=str(error),
+                fault="setting" if error.field else "away",
+                health="away",
+                version=self._reader.version,
+            )
 
     def _status(self) -> EngineStatus:
         version = self._reader.version = server_version(self._asker)

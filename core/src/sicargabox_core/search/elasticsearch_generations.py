@@ -89,10 +89,7 @@ class Generations:
         """The one the alias names. Raises ``DataFault`` when it names several."""
         serving = [one for one in stored if one.serves]
         if len(serving) > 1:
-            names = ", ".join(one.index for one in serving)
-            raise DataFault(
-                f"the alias {self.alias} names several indexes ({names})", remedy="Leave it on the newest of them."
-            )
+            raise several(self.alias, [one.index for one in serving])
         return serving[0] if serving else None
 
     def check_alias_is_free(self, serving: Stored | None, client: Elasticsearch) -> None:
@@ -139,6 +136,14 @@ class Generations:
         """All of them in one step, or none."""
         with clear_errors():
             self._writer.indices.update_aliases(actions=actions)
+
+
+def several(alias: str, indexes: Sequence[str]) -> DataFault:
+    """For an alias that somebody has set on more than one index: which of them serves, nobody can say."""
+    return DataFault(
+        f"the alias {alias} names several indexes ({', '.join(sorted(indexes))})",
+        remedy="Leave it on the newest of them.",
+    )
 
 
 def build_alias(index: str) -> str:

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 from elasticsearch import Elasticsearch
 
-from sicargabox_core.errors import Unavailable
+from sicargabox_core.errors import DataFault, Unavailable
 from sicargabox_core.search import evidence
 from sicargabox_core.search.completions import best_completions
 from sicargabox_core.search.elasticsearch_breaker import ReaderBreaker
 from sicargabox_core.search.elasticsearch_client import server_version
 from sicargabox_core.search.elasticsearch_errors import GONE, Late, Refused, clear_errors
-from sicargabox_core.search.elasticsearch_generations import NOTHING_KNOWN
+from sicargabox_core.search.elasticsearch_generations import NOTHING_KNOWN, several
 from sicargabox_core.search.elasticsearch_query import candidates_body, completions_body
 from sicargabox_core.search.elasticsearch_state import Record, State
 from sicargabox_core.search.engine import MOST_CANDIDATES, Candidate, Completion, Filters, Lookup
@@ -184,7 +184,10 @@ class Reader:
             raise Unavailable(late.message, remedy=late.remedy) from error
 
     def _looked(self, known: _Known | None) -> _Known:
-        self._known = self.ask(lambda: self._look_at(known))
+        try:
+            self._known = self.ask(lambda: self._look_at(known))
+        except DataFault as error:
+            raise Unavailable(error.message, remedy=error.remedy) from error
         return self._known
 
     def serving_index(self) -> str:
@@ -200,6 +203,9 @@ class Reader:
             self.version = server_version(self._looker)
         with clear_errors():
             indexes = list(self._looker.indices.get_alias(name=self._alias))
+        if len(indexes) > 1:
+            # A search would find the lines of all of them.
+            raise several(self._alias, indexes)
         index = indexes[0]
         if known and known.record.index == index:
             record = self._state.record(index, client=self._looker)

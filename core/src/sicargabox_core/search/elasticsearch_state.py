@@ -18,15 +18,16 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
 from elasticsearch import Elasticsearch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
 
 from sicargabox_core.errors import DataFault, Unavailable
 from sicargabox_core.search.elasticsearch_errors import Refused, clear_errors
+from sicargabox_core.search.engine import Proof
 from sicargabox_core.search.vocabulary import Vocabulary
 
 WAIT_SECONDS = 30.0
@@ -86,7 +87,19 @@ class Record(BaseModel):
     documents: int
     built_at: str
     seconds: float
-    proof: str
+    proof: Proof | None
+
+    @field_validator("proof", mode="before")
+    @classmethod
+    def _read(cls, stored: object) -> object:
+        """Its field is one text, for which a state index of an earlier release has room too: that held a sentence."""
+        if not isinstance(stored, str):
+            return stored
+        return json.loads(stored) if stored.startswith("{") else None
+
+    @field_serializer("proof")
+    def _write(self, proof: Proof | None) -> str | None:
+        return None if proof is None else json.dumps(asdict(proof))
 
 
 @dataclass

@@ -77,6 +77,29 @@ class Replaced:
 Health = Literal["green", "yellow", "red", "away"]
 
 
+# Why there is no index to answer from, or what is wrong with the one there is; people are told what to do by it.
+# no_index: none was built yet; unreadable: its files or what is known of it; lost_part: of its documents;
+# other_mapping: it answers, and takes no updates; several_indexes: more than one serves; name_taken: by an index that
+# is none of ours; setting: an address, key or password is wrong; away: the engine does not answer.
+Fault = Literal[
+    "no_index", "unreadable", "lost_part", "other_mapping", "several_indexes", "name_taken", "setting", "away"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was counted before a generation was put into service.
+
+    ``held`` may be more or less than ``given`` by what updates changed while it was being built.
+    """
+
+    given: int
+    held: int
+
+    def __str__(self) -> str:
+        return f"{self.given:,} documents given, {self.held:,} held"
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One generation that an engine holds; ``size`` in bytes, ``built_at`` in ISO 8601. None: cannot be known."""
@@ -93,7 +116,8 @@ class EngineStatus:
     """How an engine is; sizes in bytes. ``ready`` is false when there is no generation to answer from.
 
     ``version`` is the server's, or the library's; ``generations`` names the serving one first, then the previous one,
-    then those being built. ``problem`` is for people, and says what to do.
+    then those being built. ``problem`` is for people, and says what to do; ``fault`` is its kind, for programs and
+    other languages.
     """
 
     engine: str
@@ -105,9 +129,10 @@ class EngineStatus:
     number: int = 0
     built_at: str | None = None
     seconds: float | None = None
-    proof: str | None = None
+    proof: Proof | None = None
     building: list[str] = field(default_factory=list)
     problem: str | None = None
+    fault: Fault | None = None
     health: Health = "away"
     version: str | None = None
     generations: list[Generation] = field(default_factory=list)

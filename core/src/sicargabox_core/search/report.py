@@ -37,8 +37,8 @@ class IndexReport:
 
     status: EngineStatus
     running: tuple[TaskView, ...]
-    rebuild: TaskView | None
-    audit: TaskView | None
+    last_rebuild: TaskView | None
+    last_audit: TaskView | None
     audit_outdated: bool
 
 
@@ -50,8 +50,8 @@ def index_report(engine: SearchEngine, tasks: TaskService) -> IndexReport:
     return IndexReport(
         status=status,
         running=tuple(tasks.get(task.id) if task.state is State.STARTED else task for task in running),
-        rebuild=_last(tasks, REBUILD_INDEX.name),
-        audit=audit,
+        last_rebuild=_last(tasks, REBUILD_INDEX.name),
+        last_audit=audit,
         audit_outdated=audit is not None and _outdated(audit, status),
     )
 
@@ -95,6 +95,8 @@ def what_serves(status: EngineStatus) -> str:
         raise Unavailable(
             status.problem or "the search engine does not answer", remedy="Nothing was deleted; try again later."
         )
+    if status.fault == "several_indexes":
+        raise Conflict(status.problem or "several indexes serve", field="generation")
     if status.generation is None:
         raise Conflict("there is no index to delete", field="generation", remedy="Nothing needs to be done.")
     return status.generation

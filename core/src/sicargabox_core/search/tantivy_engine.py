@@ -47,6 +47,7 @@ from sicargabox_core.search.engine import (
     Generation,
     Lookup,
     OnProgress,
+    Proof,
     Publish,
     Replaced,
     check_generation,
@@ -78,7 +79,7 @@ class Pointer:
     documents: int
     built_at: str
     seconds: float
-    proof: str
+    proof: Proof | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,7 @@ class TantivyEngine:
                             documents=held,
                             built_at=built_at,
                             seconds=round(time.monotonic() - started, 2),
-                            proof=f"{count} documents given, {count} held",
+                            proof=Proof(given=count, held=held),
                         )
                     )
                 self._remove_unnamed()
@@ -258,7 +259,7 @@ class TantivyEngine:
             yield
 
     def _point(self, pointer: Pointer) -> None:
-        _write_durably(self._folder / _POINTER, json.dumps(vars(pointer), indent=1))
+        _write_durably(self._folder / _POINTER, json.dumps(dataclasses.asdict(pointer), indent=1))
 
     def _pointer_to_replace(self) -> Pointer | None:
         """The pointer, or none when it is broken: a rebuild mends that too."""
@@ -270,10 +271,13 @@ class TantivyEngine:
 
     def _pointer(self) -> Pointer | None:
         try:
-            return Pointer(**json.loads((self._folder / _POINTER).read_text(encoding="utf-8")))
+            stored = json.loads((self._folder / _POINTER).read_text(encoding="utf-8"))
+            # An earlier release wrote a sentence.
+            proof = Proof(**stored["proof"]) if isinstance(stored["proof"], dict) else None
+            return Pointer(**{**stored, "proof": proof})
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise DataFault("the index's pointer cannot be read", remedy="Rebuild the index.") from error
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -317,6 +321,7 @@ class TantivyEngine:
                 ready=False,
                 building=building,
                 problem=str(error),
+                fault="unreadable" if (self._folder / _POINTER).exists() else "no_index",
                 health="red",
                 version=version,
                 generations=unfinished,

@@ -19,13 +19,13 @@ from starlette_admin.views import CustomView
 from sicargabox_api.admin.fields import actor_words
 from sicargabox_api.admin.language import _, number, told_moment
 from sicargabox_api.admin.redis_page import megabytes
-from sicargabox_api.admin.refusals import sentence
+from sicargabox_api.admin.refusals import sentence, sentence_of_code
 from sicargabox_api.admin.staff import StaffServices, actor, may
 from sicargabox_api.admin.task_words import STATE_TONES, STATE_WORDS, percent, task_word
 from sicargabox_api.admin.views.task_history import cancel_text, duration, progress_text, seconds_text, why_it_waits
 from sicargabox_core.accounts.models import Role
 from sicargabox_core.errors import Conflict, SicargaBoxError
-from sicargabox_core.search.engine import EngineStatus
+from sicargabox_core.search.engine import EngineStatus, Fault, Proof
 from sicargabox_core.search.report import IndexReport, index_report, request_delete
 from sicargabox_core.search.service import make_engine
 from sicargabox_core.tasks.contracts import (
@@ -41,7 +41,6 @@ _STARTED_HERE = {spec.name: spec for spec in (REBUILD_INDEX, AUDIT_INDEX)}
 _LISTED_CODES = 10
 # While a task runs its bar is asked for as often as the Panel's.
 _BUSY_MS, _IDLE_MS = 2_000, 10_000
-_PROOF = re.compile(r"(\d+) documents given, (\d+) held")
 
 _ENGINE_WORDS: dict[str, Any] = {"tantivy": _("tantivy (built in)"), "elasticsearch": "Elasticsearch"}
 _ROLE_WORDS: dict[str, Any] = {
@@ -77,13 +76,57 @@ _HEALTH_WORDS: dict[str, tuple[str, Any, Any, Any, Any]] = {
         ),
     ),
 }
-_NO_INDEX = (
-    "warning",
-    _("No index"),
-    _("There is no index that can answer"),
-    _("Searches are answered from the database: they work, but slower, less precise and without suggestions."),
-    _("Rebuild the index: it takes seconds to a few minutes, and searches go on meanwhile."),
+_FROM_THE_DATABASE: Any = _(
+    "Searches are answered from the database: they work, but slower, less precise and without suggestions."
 )
+# Where the kind of fault says more than the health.
+_FAULT_WORDS: dict[Fault, tuple[str, Any, Any, Any, Any]] = {
+    "no_index": (
+        "warning",
+        _("No index"),
+        _("There is no index that can answer"),
+        _FROM_THE_DATABASE,
+        _("Rebuild the index: it takes seconds to a few minutes, and searches go on meanwhile."),
+    ),
+    "unreadable": (
+        "danger",
+        _("Damaged"),
+        _("The index, or what is known of it, cannot be read"),
+        _FROM_THE_DATABASE,
+        _("Rebuild the index. No data is lost."),
+    ),
+    "other_mapping": (
+        "warning",
+        _("Of another release"),
+        _("It works, with the index of another release"),
+        _("Searches are answered by the index, but changed lines and keywords do not reach it."),
+        _("Rebuild the index: it takes seconds to a few minutes, and searches go on meanwhile."),
+    ),
+    "several_indexes": (
+        "danger",
+        _("Several"),
+        _("The search server has more than one index in service"),
+        _FROM_THE_DATABASE,
+        _("In Elasticsearch, take the alias away from all of them but the newest; then audit the index."),
+    ),
+    "name_taken": (
+        "danger",
+        _("Name taken"),
+        _("On the search server another index has the name that ours needs"),
+        _FROM_THE_DATABASE,
+        _(
+            "Delete that index in Elasticsearch, or set another name in SICARGABOX_SEARCH_INDEX; then rebuild the "
+            "index."
+        ),
+    ),
+    "setting": (
+        "danger",
+        _("Setting"),
+        _("The search server cannot be used as it is set"),
+        _FROM_THE_DATABASE,
+        _("Correct the setting that the exact words name: an address, a key, a password or a certificate."),
+    ),
+}
 _FINDING_WORDS: tuple[tuple[str, Any, Any], ...] = (
     ("missing", _("Missing in the index"), _("customers do not find them")),
     ("extra", _("Too many in the index"), _("the tariff does not have them any more")),
@@ -226,7 +269,7 @@ def _told(report: IndexReport) -> dict[str, Any]:
             for one in status.generations
         ],
         "built": _built(report),
-        "failed_rebuild": _failure(report.rebuild),
+        "failed_rebuild": _failure(report.last_rebuild),
         "audit": _audit(report),
         "running": running,
         "again": _BUSY_MS if running else _IDLE_MS,
@@ -239,8 +282,8 @@ def _told(report: IndexReport) -> dict[str, Any]:
 
 def _state(status: EngineStatus) -> dict[str, Any]:
     """The first thing to read."""
-    empty = not status.ready and status.health != "away" and status.generation is None
-    tone, word, told, meaning, remedy = _NO_INDEX if empty else _HEALTH_WORDS[status.health]
+    known = _FAULT_WORDS.get(status.fault) if status.fault else None
+    tone, word, told, meaning, remedy = known or _HEALTH_WORDS[status.health]
     return {
         "tone": tone,
         "word": str(word),
@@ -256,7 +299,7 @@ def _moment(text: str | None) -> dict[str, str] | None:
 
 def _built(report: IndexReport) -> dict[str, Any] | None:
     """The rebuild that made what serves: when, how long, what was counted; who asked, where its task is the last."""
-    status, task = report.status, report.rebuild
+    status, task = report.status, report.last_rebuild
     if status.built_at is None:
         return None
     ours = task is not None and task.state is State.SUCCESS and (status.generation or "").find(task.id) >= 0
@@ -264,17 +307,15 @@ def _built(report: IndexReport) -> dict[str, Any] | None:
         "at": _moment(status.built_at),
         "took": seconds_text(status.seconds),
         "proof": _proof(status.proof),
-        "raw_proof": status.proof,
         "task": task.id if task and ours else None,
         "by": actor_words(task.initiated_by) if task and ours else None,
     }
 
 
-def _proof(text: str | None) -> str | None:
-    found = _PROOF.fullmatch(text or "")
-    if found is None:
+def _proof(proof: Proof | None) -> str | None:
+    if proof is None:
         return None
-    counts = {"given": number(int(found[1])), "held": number(int(found[2]))}
+    counts = {"given": number(proof.given), "held": number(proof.held)}
     return gettext("%(given)s documents given, %(held)s counted in the index before it was put into service") % counts
 
 
@@ -285,12 +326,13 @@ def _failure(task: TaskView | None) -> dict[str, Any] | None:
         "id": task.id,
         "word": str(STATE_WORDS[task.state]),
         "at": told_moment(task.finished_at),
-        "why": task.error_message,
+        "why": sentence_of_code(task.error_code),
+        "exact": task.error_message,
     }
 
 
 def _audit(report: IndexReport) -> dict[str, Any] | None:
-    task = report.audit
+    task = report.last_audit
     if task is None or task.finished_at is None:
         return None
     told: dict[str, Any] = {

@@ -11,10 +11,13 @@ from sicargabox_api.admin.language import _
 from sicargabox_core.errors import (
     AlreadyRunning,
     Conflict,
+    DataFault,
     Forbidden,
     InvalidInput,
+    InvalidSetting,
     NotFound,
     SicargaBoxError,
+    TaskFailed,
     TooManyRequests,
     Unavailable,
 )
@@ -36,6 +39,24 @@ _SENTENCES: tuple[tuple[type[SicargaBoxError], str | None, Any], ...] = (
     (Unavailable, None, _("A server that is needed does not answer. Try again in a moment.")),
     (Forbidden, None, _("Your role does not allow this.")),
 )
+
+
+# What a task ended of, by its error's code.
+_OF_TASKS: dict[str, Any] = {
+    Unavailable.code: _("A server that is needed did not answer, however often it was tried. See that it runs."),
+    InvalidSetting.code: _("A setting is wrong: the exact words name it. Correct it, then start the task again."),
+    Conflict.code: _("Something had changed since the task was asked for. Look at what is there now."),
+    DataFault.code: _("What is stored cannot be read. Rebuild the index."),
+    TaskFailed.code: _("It cannot be done as things are. The exact words say why; start the task again after that."),
+    "time_limit": _("It took longer than it may. Start the task again when the servers are less busy."),
+    "lease_expired": _("Its worker was lost each time. See that workers run and have enough memory."),
+}
+
+
+def sentence_of_code(code: str | None) -> str | None:
+    """What a task's error means and what to do; none where only its own words say it."""
+    found = _OF_TASKS.get(code or "")
+    return None if found is None else str(found)
 
 
 def sentence(error: SicargaBoxError) -> str:

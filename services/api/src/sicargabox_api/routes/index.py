@@ -16,7 +16,7 @@ from sicargabox_api.routes.tasks import SCOPE, started
 from sicargabox_api.services import ServicesDep
 from sicargabox_core.accounts.models import Role
 from sicargabox_core.accounts.principal import Principal
-from sicargabox_core.search.engine import Health
+from sicargabox_core.search.engine import Fault, Health
 from sicargabox_core.search.report import index_report, request_delete
 from sicargabox_core.tasks.contracts import DELETE_INDEX
 
@@ -48,7 +48,7 @@ _TASK: dict[str, Any] = {
     "cancel_requested_at": None,
     "attempt": 1,
     "failures": 0,
-    "max_attempts": 3,
+    "max_attempts": 8,
     "worker": "elasticsearch@node-1",
     "no_worker_knows_it": False,
     "progress": {"current": 7495, "total": 7495, "percent": 100, "message": "7495/7495 documents compared"},
@@ -84,8 +84,9 @@ _INDEX: dict[str, Any] = {
     "number": 3,
     "built_at": "2026-03-02T08:00:02Z",
     "seconds": 1.9,
-    "proof": "7495 documents given, 7495 held",
+    "proof": {"given": 7495, "held": 7495},
     "problem": None,
+    "fault": None,
     "generations": [_GENERATION],
     "running": [],
     "last_rebuild": None,
@@ -104,6 +105,7 @@ _AWAY: dict[str, Any] = _INDEX | {
     "seconds": None,
     "proof": None,
     "problem": "the search engine does not answer. Searches are answered from the database meanwhile.",
+    "fault": "away",
     "generations": [],
 }
 
@@ -118,6 +120,15 @@ class GenerationNow(BaseModel):
     documents: int | None
     size: int | None
     built_at: datetime | None
+
+
+class ProofNow(BaseModel):
+    """Documents given to the engine, and those it held when the generation was put into service."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"given": 7495, "held": 7495}]}, from_attributes=True)
+
+    given: int
+    held: int
 
 
 class IndexNow(BaseModel):
@@ -139,8 +150,9 @@ class IndexNow(BaseModel):
     number: int = Field(description="Rises with every change of what is searched.")
     built_at: datetime | None
     seconds: float | None = Field(description="How long building the serving generation took.")
-    proof: str | None = Field(description="What was counted before it was put into service.")
-    problem: str | None
+    proof: ProofNow | None = Field(description="What was counted before it was put into service.")
+    problem: str | None = Field(description="What is wrong and what to do, for people.")
+    fault: Fault | None = Field(description="Its kind, for programs.")
     generations: list[GenerationNow]
     running: list[Task] = Field(description="Rebuilds, audits and deletes that have not ended.")
     last_rebuild: Task | None = Field(description="The last one that ended, however it did.")
@@ -155,8 +167,8 @@ def show_index(services: ServicesDep, _limit: StaffLimit, _caller: ViewerDep) ->
     return IndexNow(
         **{name: getattr(report.status, name) for name in IndexNow.model_fields if hasattr(report.status, name)},
         running=[task_of(task) for task in report.running],
-        last_rebuild=task_of(report.rebuild) if report.rebuild else None,
-        last_audit=task_of(report.audit) if report.audit else None,
+        last_rebuild=task_of(report.last_rebuild) if report.last_rebuild else None,
+        last_audit=task_of(report.last_audit) if report.last_audit else None,
         audit_outdated=report.audit_outdated,
     )
 

@@ -27,7 +27,7 @@ _RUNNING: dict[str, Any] = {
     "cancel_requested_at": None,
     "attempt": 1,
     "failures": 0,
-    "max_attempts": 3,
+    "max_attempts": 8,
     "worker": "elasticsearch@node-1",
     "no_worker_knows_it": False,
     "progress": {"current": 500, "total": 7495, "percent": 6, "message": "500/7495 documents indexed"},
