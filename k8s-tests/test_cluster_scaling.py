@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from sicargabox_core.tasks.scaling import LOAD_COLUMNS
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.figures import COUNTED, Figures
 from tests.kubernetes.installation import Installation
 from tests.kubernetes.ledger import Ledger, Story, Verdict
 from tests.kubernetes.load import QUEUES, Load, no_op
 from tests.kubernetes.watching import Watch, watched
-from tests.servers.ports import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -153,10 +153,9 @@ def test_a_long_task_outlives_the_workers_that_are_taken_away_beside_it(scaled: 
     figures.note(ROW, "of these given back and ended elsewhere", verdict.executed_again, COUNTED)
 
 
-def test_workers_stay_and_come_while_the_database_cannot_be_asked(scaled: Scaled, figures: Figures) -> None:
+def test_workers_stay_as_they_are_while_the_database_is_away(scaled: Scaled, figures: Figures) -> None:
     installation = scaled.installation
-    postgres = f"statefulset/{installation.name('postgres')}"
-    scale = ("scale", postgres, "--namespace", installation.namespace)
+    scale = ("scale", f"statefulset/{installation.name('postgres')}", "--namespace", installation.namespace)
     with watched(installation) as watch:
         began = time.time()
         with scaled.load() as load:
@@ -165,28 +164,33 @@ def test_workers_stay_and_come_while_the_database_cannot_be_asked(scaled: Scaled
             away = time.time()
             installation.cluster.kubectl(*scale, "--replicas=0")
             try:
-                took_over = wait_until(lambda: _fallback(scaled), seconds=SECONDS, what="KEDA's fallback", interval=0.5)
-                # The fallback gives a queue without any worker one; it takes none away from the one that has more.
-                watch.wait(
-                    lambda look: look.wanted["learning"] == look.wanted["indexer"] == 1,
-                    seconds=SECONDS,
-                    what="a worker for each queue that nobody can be asked about",
-                    since=away,
-                )
-                assert min(look.wanted["ai"] for look in watch.looks if look.at > away) == MOST
+                # Longer than KEDA needs to take one away, or to call its fallback.
+                watch.wait(lambda look: look.at > away + 4 * COOLDOWN, seconds=SECONDS, what="some time has passed")
+                assert {(look.wanted["ai"], look.wanted["learning"]) for look in watch.looks if look.at > away} == {
+                    (MOST, 0)
+                }
             finally:
                 installation.cluster.kubectl(*scale, "--replicas=1")
-            figures.note(ROW, "PostgreSQL away: until KEDA's fallback", took_over - away)
             installation.wait_ready("postgres")
-        scaled.at_rest(watch, scaled.ledger.settle(SECONDS * 2))
-    scaled.judged(load)
+        again = time.time()
+        done = scaled.ledger.settle(SECONDS * 2)
+        scaled.at_rest(watch, done)
+    verdict = scaled.judged(load)
+    figures.note(ROW, f"PostgreSQL away for {again - away:.0f} s: its tasks ended after its return", done - again)
+    figures.note(ROW, "PostgreSQL away: lost", len(verdict.lost), COUNTED)
 
 
-def _fallback(scaled: Scaled) -> float | None:
-    """The time, once KEDA says that it scales by its fallback."""
+def test_each_queue_has_a_worker_while_the_database_refuses_the_question(scaled: Scaled, figures: Figures) -> None:
     installation = scaled.installation
-    told = installation.cluster.object(
-        "scaledobject.keda.sh", installation.name("ai-worker"), "--namespace", installation.namespace
-    )
-    conditions = {one["type"]: one["status"] for one in told.get("status", {}).get("conditions", [])}
-    return time.time() if conditions.get("Fallback") == "True" else None
+    columns, role = ", ".join(LOAD_COLUMNS), "sicargabox_scaler"
+    with watched(installation) as watch:
+        refused = time.time()
+        installation.psql(f"REVOKE SELECT ON tasks FROM {role}")
+        try:
+            came = watch.wait(
+                lambda look: set(look.wanted.values()) == {1}, seconds=SECONDS, what="one of each worker", since=refused
+            )
+        finally:
+            installation.psql(f"GRANT SELECT ({columns}) ON tasks TO {role}")
+        scaled.at_rest(watch, time.time())
+    figures.note(ROW, "PostgreSQL refuses KEDA's question: one worker of each by the fallback", came - refused)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sicargabox_core.tasks.contracts import TASKS
-from tests.settings import REPOSITORY, absent
+from tests.settings import REPOSITORY, absent, machine
 
 # Everything that a process of the image imports while it works; its own package comes first.
 IMPORTED = {
@@ -221,7 +221,7 @@ def _image(service: str) -> tuple[str, dict[str, Any]]:
     if shutil.which("docker") is None or _docker("version").returncode:
         absent("a Docker daemon", "start one, or name it in DOCKER_HOST.")
     version = tomllib.loads((REPOSITORY / "core" / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    name = f"sicargabox-{service}:{version}"
+    name = f"{machine().image_prefix}{service}:{machine().image_tag or version}"
     found = _docker("image", "inspect", name)
     if found.returncode:
         absent(f"the image {name}", "run `make images`.")
