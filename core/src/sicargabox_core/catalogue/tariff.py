@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 
 from sqlalchemy import func, select
@@ -37,6 +38,7 @@ def normalise_code(text: str) -> str:
     return digits
 
 
+@lru_cache(maxsize=16384)
 def display_code(code: str) -> str:
     """A code with its dots: ``8517130000`` → ``8517.13.00.00``."""
     pairs = [code[start : start + 2] for start in range(4, len(code), 2)]

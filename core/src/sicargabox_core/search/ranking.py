@@ -8,12 +8,11 @@ little less, the wording of parents less again; exact words beat other forms, ot
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from sicargabox_core.search.engine import Candidate
-from sicargabox_core.search.evidence import CATCH_ALL, NAMES, OWN, PARENT, PARTS, TERM, Entry
-from sicargabox_core.search.query import Query, Word
+from sicargabox_core.search.evidence import CATCH_ALL, OWN, PARENT, PARTS, TERM, Entry
+from sicargabox_core.search.query import Form, Query, Word
 from sicargabox_core.search.text import other_number
 
 _SOURCE_WEIGHT = {
@@ -40,7 +39,7 @@ _NOT_PARTS = 0.85
 _PART_WORDS = frozenset(
     ["parte", "partes", "part", "parts", "repuesto", "repuestos", "refaccion", "accesorio", "accesorios", "accessories"]
 )
-_HEADING = 4
+_CHAPTER, _HEADING = 2, 4
 # Words met below the heading tell its lines apart; small, so that they do not outweigh another heading's better words.
 _BELOW_HEADING = 0.06
 # Nothing can have more than every word, in one phrase, below the heading.
@@ -59,13 +58,17 @@ class Match(NamedTuple):
     read_as: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A line that answers. ``score`` is between 0 and 1; ``matches`` are the best first."""
+class Hit(NamedTuple):
+    """A line that answers. ``score`` is between 0 and 1; ``met`` holds the best match of each word that met it."""
 
     code: str
     score: float
-    matches: tuple[Match, ...] = ()
+    met: tuple[Match, ...] = ()
+
+    @property
+    def matches(self) -> list[Match]:
+        """The same, the weightiest first: only lines that are shown are asked for it."""
+        return sorted(self.met, key=lambda match: -match.value * match.word.weight)
 
 
 def rank(query: Query, candidates: Iterable[Candidate]) -> list[Hit]:
@@ -94,19 +97,48 @@ def _by_words(query: Query, candidates: Iterable[Candidate]) -> list[Hit]:
 
 
 class _Block(NamedTuple):
-    """What the query meets in one block: the best match of each word, and the most that one entry gives alone."""
+    """What the query meets in one block: the best match of each word, and the most that one entry gives alone.
 
-    matches: tuple[tuple[int, Match], ...]
+    ``below``: it hangs below the heading. ``likely`` is told by a line's own wording alone.
+    """
+
+    matches: tuple[tuple[int, Match], ...] = ()
+    phrase: float = 0.0
+    below: bool = False
+    likely: bool | None = None
+    parts: bool = False
+
+
+_NOTHING = _Block()
+_PARTS_UNMET, _CATCH_ALL_UNMET, _OTHER_UNMET = _Block(parts=True), _Block(likely=True), _Block(likely=False)
+_PARTS_OF_ITS_OWN_UNMET = _Block(likely=False, parts=True)
+
+
+class _Shared(NamedTuple):
+    """What the query meets in all blocks of a line but its own one, and what that makes of lines whose own block it
+    does not meet, by what that block tells."""
+
+    best: dict[int, Match]
+    below: dict[int, float]
     phrase: float
-    own: bool
-    says: str
+    likely: bool | None
+    parts: bool
+    unmet: dict[_Block, tuple[float, tuple[Match, ...]] | None]
 
 
-_NOTHING = _Block((), 0.0, own=False, says=NAMES)
+class _Needle(NamedTuple):
+    """A form of a word as it stands in an entry, ready to be looked for."""
+
+    quality: float
+    read_as: str | None
+    word: str
+    stems: tuple[str, ...]
+    other_numbers: tuple[str, ...]
 
 
 class _Scorer:
-    """Scores candidates for one query; what a block is worth is worked out once, however many lines share it."""
+    """Scores candidates for one query. What a block is worth is worked out once, however many lines share it, and so
+    is what all blocks but a line's own one are worth together."""
 
     def __init__(self, query: Query) -> None:
         self._words = query.words
@@ -116,30 +148,38 @@ class _Scorer:
             for number, word in enumerate(query.words)
             for stemmed in dict.fromkeys(stemmed for form in word.forms for stemmed in form.stems)
         ]
+        self._forms = [[_needle(form, word) for form in word.forms] for word in query.words]
+        self._heads = [frozenset(stemmed for form in word.forms for stemmed in form.stems) for word in query.words]
         self._full = sum(word.weight for word in query.words) or 1.0
         self._wants_parts = any(word.folded in _PART_WORDS for word in query.words)
         self._blocks: dict[str, _Block] = {}
+        self._shared: dict[tuple[str, ...], _Shared] = {}
 
     def score(self, candidate: Candidate) -> Hit | None:
         """What the query and this line have in common; None when it is nothing."""
-        best: dict[int, Match] = {}
-        below: dict[int, float] = {}
-        phrase = 0.0
-        likely = parts = False
-        for text in candidate.evidence:
-            block = self._blocks.get(text)
-            if block is None:
-                block = self._blocks[text] = self._block(text)
-            if block.own:
-                # A line that says nothing of its own ("Los demás") is likelier than one that names something else.
-                likely = bool(block.matches) or block.says == CATCH_ALL
-            parts = parts or block.says == PARTS
-            phrase = max(phrase, block.phrase)
-            for number, match in block.matches:
-                if number not in best or match.value > best[number].value:
-                    best[number] = match
-                if len(match.entry.code) > _HEADING:
-                    below[number] = max(below.get(number, 0.0), match.value)
+        code, evidence = candidate
+        own = self._known(evidence[0]) if evidence else _NOTHING
+        shared = self._shared.get(evidence[1:])
+        if shared is None:
+            shared = self._shared[evidence[1:]] = self._together(evidence[1:])
+        if own.matches:
+            worth = self._value(own, shared)
+        elif own in shared.unmet:
+            worth = shared.unmet[own]
+        else:
+            worth = shared.unmet[own] = self._value(own, shared)
+        return None if worth is None else Hit(code, *worth)
+
+    def _value(self, own: _Block, shared: _Shared) -> tuple[float, tuple[Match, ...]] | None:
+        best, below = shared.best, shared.below
+        if own.matches:
+            best, below = dict(own.matches), {}
+            if own.below:
+                below = {number: match.value for number, match in own.matches}
+            _take_best(shared.best.items(), best)
+            for number, value in shared.below.items():
+                if value > below.get(number, 0.0):
+                    below[number] = value
         if not best:
             return None
         words = self._words
@@ -148,65 +188,132 @@ class _Scorer:
             met += words[number].weight * match.value
         for number, value in below.items():
             met_below += words[number].weight * value
+        phrase = max(shared.phrase, own.phrase)
         score = (met + _WHOLE_PHRASE * phrase + _BELOW_HEADING * met_below) / self._full / _MOST
-        score += _LIKELY if likely else 0.0
-        if parts and not self._wants_parts:
+        if own.likely if shared.likely is None else shared.likely:
+            score += _LIKELY
+        if (shared.parts or own.parts) and not self._wants_parts:
             score *= _NOT_PARTS
-        ordered = sorted(best.items(), key=lambda item: -item[1].value * words[item[0]].weight)
-        return Hit(candidate.code, min(score, 1.0), tuple(match for _, match in ordered))
+        return min(score, 1.0), tuple(best.values())
 
-    def _block(self, text: str) -> _Block:
-        lines: dict[int, set[int]] = {}
-        for number, needle in self._needles:
+    def _together(self, evidence: Sequence[str]) -> _Shared:
+        best: dict[int, Match] = {}
+        below: dict[int, float] = {}
+        phrase, likely, parts = 0.0, None, False
+        for text in evidence:
+            block = self._known(text)
+            if block is _NOTHING:
+                continue
+            if block.likely is not None:
+                likely = block.likely
+            parts = parts or block.parts
+            if block.phrase > phrase:
+                phrase = block.phrase
+            _take_best(block.matches, best)
+            if block.below:
+                for number, match in block.matches:
+                    if match.value > below.get(number, 0.0):
+                        below[number] = match.value
+        return _Shared(best, below, phrase, likely, parts, {})
+
+    def _known(self, text: str) -> _Block:
+        block = self._blocks.get(text)
+        if block is None:
+            there = [needle for needle in self._needles if needle[1] in text]
+            block = self._blocks[text] = self._met(text, there) if there else _unmet(text)
+        return block
+
+    def _met(self, text: str, there: Iterable[tuple[int, str]]) -> _Block:
+        kind, code, says = text[: text.index("\n")].split("\t")
+        lines: dict[int, list[int]] = {}
+        for number, needle in there:
             at = text.find(needle)
             while at >= 0:
-                start = text.rfind("\n", 0, at) + 1
-                lines.setdefault(start, set()).add(number)
+                numbers = lines.setdefault(text.rfind("\n", 0, at) + 1, [])
+                if number not in numbers:
+                    numbers.append(number)
                 at = text.find(needle, text.index("\n", at))
-        if not lines and text.startswith(TERM):
-            return _NOTHING
-        kind, code, says = text[: text.index("\n")].split("\t")
-        if says == PARTS and len(code) <= _HEADING:
-            says = NAMES  # A whole heading of parts (8708) is no less likely; a line of parts among whole goods is.
+        words = self._words
         best: dict[int, Match] = {}
         phrase = 0.0
         for start, numbers in lines.items():
             entry = Entry.parse(text[start : text.index("\n", start)], code)
+            weight = self._worth(entry, numbers)
             total = 0.0
-            for number, match in self._worth(entry, numbers):
-                total += match.value * self._words[number].weight
-                if number not in best or match.value > best[number].value:
-                    best[number] = match
-            if len(numbers) > 1:
-                phrase = max(phrase, total)
-        return _Block(tuple(best.items()), phrase, kind == OWN, says)
+            for number in numbers:
+                quality, read_as = self._quality(number, entry)
+                value = weight * quality
+                total += value * words[number].weight
+                if number not in best or value > best[number].value:
+                    best[number] = Match(words[number], entry, value, read_as)
+            if total > phrase and len(numbers) > 1:
+                phrase = total
+        below = len(code) > _HEADING
+        return _Block(tuple(best.items()), phrase, below, True if kind == OWN else None, below and says == PARTS)
 
-    def _worth(self, entry: Entry, numbers: set[int]) -> list[tuple[int, Match]]:
-        wording = entry.source in (OWN, PARENT)
-        coverage = min(1.0, len(numbers) / entry.size)
-        partial = _PARTIAL_WORDING if wording else _PARTIAL_KEYWORD
-        weight = _CHAPTER_WEIGHT if entry.source == PARENT and len(entry.code) == 2 else _SOURCE_WEIGHT[entry.source]
+    def _worth(self, entry: Entry, numbers: Sequence[int]) -> float:
+        source, language, size = entry.source, entry.language, entry.size
+        weight, partial = _SOURCE_WEIGHT[source], _PARTIAL_KEYWORD
+        if source in (OWN, PARENT):
+            partial = _PARTIAL_WORDING
+            if source == PARENT and len(entry.code) == _CHAPTER:
+                weight = _CHAPTER_WEIGHT
         weight *= entry.weight
-        if self._language and entry.language and entry.language != self._language:
+        if self._language and language and language != self._language:
             weight *= _OTHER_LANGUAGE
-        weight *= partial + (1 - partial) * coverage
-        if entry.head and entry.size > 1 and not self._meets_head(entry, numbers):
+        coverage = len(numbers) / size
+        weight *= partial + (1 - partial) * min(1.0, coverage)
+        if size > 1 and entry.head and not self._meets_head(entry.head, numbers):
             weight *= _NOT_THE_HEAD
-        return [(number, self._match(self._words[number], entry, weight)) for number in sorted(numbers)]
+        return weight
 
-    def _meets_head(self, entry: Entry, numbers: set[int]) -> bool:
-        return any(entry.head in form.stems for number in numbers for form in self._words[number].forms)
+    def _meets_head(self, head: str, numbers: Sequence[int]) -> bool:
+        return any(head in self._heads[number] for number in numbers)
 
-    def _match(self, word: Word, entry: Entry, weight: float) -> Match:
+    def _quality(self, number: int, entry: Entry) -> tuple[float, str | None]:
+        """How well the word's best form meets the entry, and that form when it is not the word itself."""
         quality, read_as = 0.0, None
-        for form in word.forms:
-            if f" {form.word} " in entry.words:
+        for form in self._forms[number]:
+            if form.word in entry.words:
                 found = form.quality
-            elif any(f" {stemmed} " in entry.stems for stemmed in form.stems):
-                same = any(f" {word} " in entry.words for word in other_number(form.word))
+            elif any(stemmed in entry.stems for stemmed in form.stems):
+                same = any(word in entry.words for word in form.other_numbers)
                 found = form.quality * (_OTHER_NUMBER if same else _OTHER_FORM)
             else:
                 continue
             if found > quality:
-                quality, read_as = found, form.word if form.word != word.folded else None
-        return Match(word, entry, weight * quality, read_as)
+                quality, read_as = found, form.read_as
+        return quality, read_as
+
+
+def _unmet(text: str) -> _Block:
+    """What a block in which the query meets nothing tells of its lines."""
+    if text.startswith(TERM):
+        return _NOTHING
+    kind, code, says = text[: text.index("\n")].split("\t")
+    # A whole heading of parts (8708) is no less likely; a line of parts among whole goods is.
+    parts = says == PARTS and len(code) > _HEADING
+    if kind != OWN:
+        return _PARTS_UNMET if parts else _NOTHING
+    # A line that says nothing of its own ("Los demás") is likelier than one that names something else.
+    if says == CATCH_ALL:
+        return _CATCH_ALL_UNMET
+    return _PARTS_OF_ITS_OWN_UNMET if parts else _OTHER_UNMET
+
+
+def _needle(form: Form, word: Word) -> _Needle:
+    return _Needle(
+        form.quality,
+        form.word if form.word != word.folded else None,
+        f" {form.word} ",
+        tuple([f" {stemmed} " for stemmed in form.stems]),
+        tuple([f" {other} " for other in other_number(form.word)]),
+    )
+
+
+def _take_best(matches: Iterable[tuple[int, Match]], best: dict[int, Match]) -> None:
+    """Keeps the best match of each word, the first of equals."""
+    for number, match in matches:
+        known = best.get(number)
+        if known is None or match.value > known.value:
+            best[number] = match

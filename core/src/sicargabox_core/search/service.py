@@ -12,10 +12,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, TypedDict
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 import structlog
-from sqlalchemy import Row, select
+from sqlalchemy import Row, String, Table, bindparam, select, type_coerce
 from sqlalchemy.orm import Session
 
 from sicargabox_core.catalogue.models import CourierCategory, TariffLine
@@ -267,19 +268,19 @@ class _Found:
         return cls(query, rank(query, candidates), engine, degraded, code)
 
 
-_COLUMNS = (
-    TariffLine.code,
-    TariffLine.parent_code,
-    TariffLine.description_es,
-    TariffLine.description_en,
-    TariffLine.dai,
-    TariffLine.isc,
-    TariffLine.ispc,
-    TariffLine.isv,
-    TariffLine.courier_category,
-    TariffLine.courier_reason_es,
-    TariffLine.courier_reason_en,
-)
+_LINES = cast(Table, TariffLine.__table__).c
+# Made once: with some seventy codes in it, making the statement took as long as its execution.
+_NODES = select(
+    _LINES.code,
+    _LINES.parent_code,
+    _LINES.description_es,
+    _LINES.description_en,
+    # As they are stored: of a page's nodes less than half are lines whose duties are shown.
+    *(type_coerce(duty, String).label(duty.name) for duty in (_LINES.dai, _LINES.isc, _LINES.ispc, _LINES.isv)),
+    _LINES.courier_category,
+    _LINES.courier_reason_es,
+    _LINES.courier_reason_en,
+).where(_LINES.code.in_(bindparam("codes", expanding=True)), _LINES.retired_at.is_(None))
 
 
 def _shown(session: Session, found: _Found, hits: Sequence[Hit], language: Lang) -> list[Result]:
@@ -287,50 +288,74 @@ def _shown(session: Session, found: _Found, hits: Sequence[Hit], language: Lang)
     if not hits:
         return []
     codes = {hit.code[:length] for hit in hits for length in range(2, len(hit.code) + 1)}
-    rows = session.execute(
-        select(*_COLUMNS).where(TariffLine.code.in_(sorted(codes)), TariffLine.retired_at.is_(None))
-    ).all()
-    nodes = {row.code: row for row in rows}
-    marker = Marker(found.query)
-    return [_result(found, hit, nodes, marker, language) for hit in hits if hit.code in nodes]
+    nodes = {row.code: row for row in session.execute(_NODES, {"codes": sorted(codes)})}
+    page = _Page(found, nodes, language)
+    return [page.result(hit) for hit in hits if hit.code in nodes]
 
 
-def _result(
-    found: _Found, hit: Hit, nodes: Mapping[str, Row[*tuple[Any, ...]]], marker: Marker, language: Lang
-) -> Result:
-    node = nodes[hit.code]
-    path: list[PathStep] = []
-    above = node.parent_code
-    while above is not None and above in nodes:
-        path.insert(
-            0, PathStep(code=above, display_code=display_code(above), description=_text(nodes[above], language))
+class _Above(NamedTuple):
+    """The chain above a line, with the words to mark in it."""
+
+    path: tuple[PathStep, ...] = ()
+    highlights: tuple[Highlight, ...] = ()
+
+
+class _Page:
+    """Results of one answer. Lines of a heading share what stands above them, so that is made once."""
+
+    def __init__(self, found: _Found, nodes: Mapping[str, Row[*tuple[Any, ...]]], language: Lang) -> None:
+        self._found, self._nodes, self._language = found, nodes, language
+        self._marker = Marker(found.query)
+        self._chains: dict[str, _Above] = {}
+
+    def result(self, hit: Hit) -> Result:
+        node = self._nodes[hit.code]
+        above = self._above(node.parent_code)
+        description = _text(node, self._language)
+        reason_es, reason_en = node.courier_reason_es, node.courier_reason_en
+        return Result(
+            code=hit.code,
+            display_code=display_code(hit.code),
+            description=description,
+            path=list(above.path),
+            duties=Duties(
+                dai=_percent(node.dai), isc=_percent(node.isc), ispc=_percent(node.ispc), isv=_percent(node.isv)
+            ),
+            courier_category=CourierCategory(node.courier_category).value,
+            courier_reason=(reason_en or reason_es) if self._language == "en" else reason_es,
+            score=round(hit.score, 3),
+            highlights=[*self._marker.highlights({"description": description}), *above.highlights],
+            reason=reason(hit, self._language, asked_code=self._found.query.code, found_code=self._found.code),
         )
-        above = nodes[above].parent_code
-    description = _text(node, language)
-    texts = {"description": description, **{f"path.{at}": step["description"] for at, step in enumerate(path)}}
-    reason_es, reason_en = node.courier_reason_es, node.courier_reason_en
-    return Result(
-        code=hit.code,
-        display_code=display_code(hit.code),
-        description=description,
-        path=path,
-        duties=Duties(dai=_percent(node.dai), isc=_percent(node.isc), ispc=_percent(node.ispc), isv=_percent(node.isv)),
-        courier_category=CourierCategory(node.courier_category).value,
-        courier_reason=(reason_en or reason_es) if language == "en" else reason_es,
-        score=round(hit.score, 3),
-        highlights=marker.highlights(texts),
-        reason=reason(hit, language, asked_code=found.query.code, found_code=found.code),
-    )
+
+    def _above(self, code: str | None) -> _Above:
+        """From the chapter down to ``code``; a parent that SQL no longer has ends it."""
+        if code is None or code not in self._nodes:
+            return _NOTHING_ABOVE
+        known = self._chains.get(code)
+        if known is None:
+            node = self._nodes[code]
+            higher = self._above(node.parent_code)
+            description = _text(node, self._language)
+            marked = self._marker.highlights({f"path.{len(higher.path)}": description})
+            step = PathStep(code=code, display_code=display_code(code), description=description)
+            known = self._chains[code] = _Above((*higher.path, step), (*higher.highlights, *marked))
+        return known
+
+
+_NOTHING_ABOVE = _Above()
 
 
 def _text(node: Row[*tuple[Any, ...]], language: Lang) -> str:
     return plain_wording((node.description_en or node.description_es) if language == "en" else node.description_es)
 
 
-def _percent(value: Decimal | None) -> str | None:
+@lru_cache(maxsize=256)
+def _percent(stored: Decimal | str | None) -> str | None:
     """ "15.00": two decimals, more only where the tariff has them."""
-    if value is None:
+    if stored is None:
         return None
+    value = Decimal(stored)
     cents = value.quantize(Decimal("0.01"))
     return str(cents) if cents == value else f"{value.normalize():f}"
 
