@@ -1,12 +1,14 @@
 """Reads our own vocabulary: everyday words for goods, and brands with the goods they are known for.
 
-The files (``goods*.csv``, ``brands*.csv``) travel inside the package. A row hangs on a heading, subheading or line and
-holds for everything below that code, so words can be written before the tariff that will be imported is known.
+The files travel inside the package: ``goods/NN.csv``, one for each chapter (``term,lang,region,codes,kind,note``), and
+``brands.csv`` (``brand,code,goods_es,goods_en``). A row hangs on headings, subheadings or lines and holds for
+everything below these codes, so words can be written before the tariff that will be imported is known.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,16 +17,29 @@ from pathlib import Path
 from sicargabox_core.errors import DataFault
 
 _FOLDER = Path(__file__).parent
-_LANGUAGES = ("es", "en")
+LANGUAGES = frozenset({"es", "en"})
+KINDS = frozenset(("word", "colloquial", "technical", "part", "material", "use", "phrase", "abbreviation", "generic"))
+"""What a term is: ``generic`` means goods of several headings, ``use`` and ``material`` name goods by what they are for
+or made of, ``phrase`` is a set phrase whose head word alone would mislead ("funda para celular")."""
+_COLUMNS = ("term", "lang", "region", "codes", "kind", "note")
+_CODE = re.compile(r"(\d{4,12})(?::(1|0?\.\d{1,2}))?")
+_REGIONS = re.compile(r"([a-z]{2}(\|[a-z]{2})*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """An everyday word or short phrase for the goods of ``code`` (and of all codes that begin with it)."""
+    """An everyday word or short phrase for the goods of ``code`` (and of all codes that begin with it).
+
+    ``weight`` up to 1: how likely it means them and no other goods. ``regions``: countries where it is said so
+    (ISO 3166, lower case); none: everywhere.
+    """
 
     text: str
     language: str
     code: str
+    weight: float = 1.0
+    kind: str = "word"
+    regions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +81,14 @@ def _packaged() -> Lexicon:
 
 def _read(folder: Path) -> Lexicon:
     lexicon = Lexicon()
-    for path in sorted(folder.glob("goods*.csv")):
-        for row in _rows(path, ("code", "es", "en")):
-            terms = lexicon.by_code.setdefault(row["code"], [])
-            terms.extend(Term(text, lang, row["code"]) for lang in _LANGUAGES for text in _split(row[lang]))
+    for path in sorted(folder.glob("goods/*.csv")):
+        for number, row in _rows(path, _COLUMNS):
+            for term in _terms(path, number, row):
+                lexicon.by_code.setdefault(term.code, []).append(term)
     for path in sorted(folder.glob("brands*.csv")):
-        for row in _rows(path, ("brand", "code", "goods_es", "goods_en")):
+        for number, row in _rows(path, ("brand", "code", "goods_es", "goods_en")):
+            if not (row["brand"] and row["code"].isdigit()):
+                raise DataFault(f"{path.name}, row {number}: no brand, or no code")
             known = lexicon.brands.setdefault(row["brand"].strip(), [])
             brand = Brand(row["brand"].strip(), row["code"], row["goods_es"], row["goods_en"], rank=len(known))
             known.append(brand)
@@ -79,19 +96,38 @@ def _read(folder: Path) -> Lexicon:
     return lexicon
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+def _terms(path: Path, number: int, row: dict[str, str]) -> Iterator[Term]:
+    def wrong(what: str) -> DataFault:
+        return DataFault(f"{path.name}, row {number} ({row['term']}): {what}")
+
+    text = row["term"].strip()
+    if not text or text != text.lower():
+        raise wrong("a term is written in lower case")
+    if row["lang"] not in LANGUAGES:
+        raise wrong(f"the language {row['lang']} is not one of {', '.join(sorted(LANGUAGES))}")
+    if row["kind"] not in KINDS:
+        raise wrong(f"the kind {row['kind']} is not one of {', '.join(sorted(KINDS))}")
+    if not _REGIONS.fullmatch(row["region"]):
+        raise wrong("regions are countries of two letters with | between them")
+    regions = tuple(row["region"].split("|")) if row["region"] else ()
+    for part in row["codes"].split("|"):
+        found = _CODE.fullmatch(part)
+        if found is None or not part.startswith(path.stem):
+            raise wrong(
+                f"{part!r} is not a code of chapter {path.stem} with a weight up to 1, such as {path.stem}01:0.8"
+            )
+        yield Term(text, row["lang"], found[1], float(found[2] or 1), row["kind"], regions)
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         if tuple(reader.fieldnames or ()) != columns:
             raise DataFault(f"{path.name} has the columns {reader.fieldnames}, not {','.join(columns)}")
         for row in reader:
-            if None in row or None in row.values() or not row["code"].isdigit():
+            if None in row or None in row.values():
                 raise DataFault(f"{path.name}, row {reader.line_num}: not of the form {','.join(columns)}")
-            yield row
-
-
-def _split(cell: str) -> list[str]:
-    return [text for part in cell.split("|") if (text := part.strip())]
+            yield reader.line_num, row
 
 
 def _prefixes(code: str) -> Iterator[str]:

@@ -182,7 +182,7 @@ class _Tree:
             return ()
         return (
             *(
-                Term(text=term.text, language=term.language, source="lexicon")
+                Term(text=term.text, language=term.language, source="lexicon", weight=term.weight)
                 for term in self._lexicon.by_code.get(code, ())
             ),
             *(
