@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,8 +79,9 @@ def test_each_worker_is_scaled_by_the_queues_that_it_takes_from() -> None:
     triggers = _triggers(documents)
     for component in WORKERS:
         command = named(documents, "Deployment", component)["spec"]["template"]["spec"]["containers"][0]["command"]
-        listed = ", ".join(f"'{queue}'" for queue in _queues(command))
-        assert f"queue IN ({listed})" in triggers[component]["query"]
+        asked = re.findall(r"queue = '(\w+)'", triggers[component]["query"])
+        # Once for what is due, once for what is held.
+        assert sorted(asked) == sorted(_queues(command) * 2)
 
 
 def test_workers_begin_at_none_and_keep_what_they_have_when_nobody_can_be_asked() -> None:
@@ -243,3 +246,65 @@ def test_a_backlog_of_any_length_is_counted_no_further_than_scaling_needs(
     # Larger numbers are counted as far as they need.
     large = render("default", "workers.ai.autoscaling.maxReplicas=200")
     assert scaler.execute(text(_triggers(large)["ai-worker"]["query"])).scalar_one() == 800
+
+
+# The rows of a long life and a bad day: number, queue, state, minutes until they are due, minutes of lease.
+CROWD: tuple[tuple[int, str, str, int, int | None], ...] = (
+    *((75_000, queue.value, "SUCCESS", -60, None) for queue in Queue),
+    (100_000, "elasticsearch", "PENDING", -1, None),
+    (100_000, "ai_generation", "RETRY", 60, None),
+    (400, "elasticsearch", "STARTED", -1, 1),
+)
+
+
+@pytest.fixture
+def crowded(database: Database) -> Database:
+    """A database with that crowd, and a planner that knows it."""
+    with database.write() as session:
+        # Filled without its indexes, which takes a third of the time.
+        described = session.scalars(
+            text("SELECT indexdef FROM pg_indexes WHERE tablename = 'tasks' AND indexname LIKE '%ix_tasks%'")
+        ).all()
+        for one in described:
+            session.execute(text(f"DROP INDEX {one.split()[2]}"))
+        for number, queue, state, minutes, lease in CROWD:
+            session.execute(
+                text(
+                    "INSERT INTO tasks (id, name, version, queue, state, payload, initiated_by, payload_hash, attempt,"
+                    " failures, max_attempts, created_at, run_at, lease_until, finished_at, publish_count)"
+                    " SELECT :queue || :state || 1000000 + n, 'crowd', 1, :queue, :state, '{}', 'tests', '', 0, 0, 3,"
+                    " moment + n * interval '1 microsecond', moment + :minutes * interval '1 minute',"
+                    " moment + :lease * interval '1 minute', CASE WHEN :state = 'SUCCESS' THEN moment END, 0"
+                    " FROM generate_series(1, :number) n, (SELECT clock_timestamp() AS moment) AS clock"
+                ).bindparams(number=number, queue=queue, state=state, minutes=minutes, lease=lease)
+            )
+        for one in described:
+            session.execute(text(one))
+    with database.write() as session:
+        session.execute(text("ANALYZE tasks"))
+    return database
+
+
+def test_no_question_costs_more_because_other_queues_or_later_times_have_a_backlog(
+    crowded: Database, scaler: Connection
+) -> None:
+    expected = {"indexer-worker": 200, "ai-worker": 0, "learning-worker": 0}
+    for component, trigger in _triggers(render()).items():
+        ((plan,),) = scaler.execute(text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + trigger["query"]))
+        (told,) = plan if isinstance(plan, list) else json.loads(plan)
+        steps = [step for step in _steps(told["Plan"]) if step.get("Relation Name") == "tasks"]
+        shown = json.dumps(told, indent=1)
+        assert {step["Node Type"] for step in steps} <= {"Index Scan", "Index Only Scan"}, shown
+        assert {step["Index Name"] for step in steps} == {"ix_tasks_due", "ix_tasks_lease"}, shown
+        # No more than is counted, or is held in all queues.
+        rows = [step["Actual Rows"] + step.get("Rows Removed by Filter", 0) for step in steps]
+        assert max(rows) <= 400, shown
+        # Entries of an index that do not fit are among no rows; the pages they are on are counted.
+        assert told["Plan"]["Shared Hit Blocks"] + told["Plan"]["Shared Read Blocks"] < 2000, shown
+        assert scaler.execute(text(trigger["query"])).scalar_one() == expected[component]
+
+
+def _steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _steps(part)
