@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,6 +21,18 @@ def _one(tmp_path: Path, *rows: list[str]) -> FileRow:
     first = _read(tmp_path, *rows)[0]
     assert isinstance(first, FileRow)
     return first
+
+
+def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:
+    rows = [row("8517", "PHONES"), row("8517.13.00.00", "- - Phones", dai="0.15")]
+    table = write_table(tmp_path / "t.csv", rows)
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, table.read_bytes())
+        os.close(writing)
+        assert list(read_tariff(Path(f"/dev/fd/{reading}"))) == list(read_tariff(table))
+    finally:
+        os.close(reading)
 
 
 def test_a_fraction_becomes_exact_percent(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TextIO
 
@@ -126,10 +126,12 @@ def read_header(path: Path, handle: TextIO, required: tuple[str, ...]) -> tuple[
     Raises ``InvalidInput`` naming the columns that are missing.
     """
     try:
+        # Nothing is read twice: the file may be a pipe.
         line = handle.readline()
-        handle.seek(0)
         # Spreadsheets of Spanish-speaking countries separate by semicolons.
-        reader = csv.reader(handle, delimiter=";" if line.count(";") > line.count(",") else ",", strict=True)
+        reader = csv.reader(
+            chain([line], handle), delimiter=";" if line.count(";") > line.count(",") else ",", strict=True
+        )
         header = next(reader, [])
     except (csv.Error, UnicodeDecodeError) as error:
         raise unreadable(path, f"in its header: {error}") from error
