@@ -166,6 +166,28 @@ def test_a_worker_frozen_before_its_swap_cannot_swap_its_finished_index_in(
     assert not place.exists()
 
 
+def test_an_audit_without_an_index_fails_at_once_and_says_what_to_do(system: TaskSystem) -> None:
+    start(system)
+    audited = run(system, AUDIT_INDEX, AuditIndex())
+    assert (audited.state, audited.attempt) == (State.FAILURE, 1)
+    assert (audited.error_code, audited.error_message) == (
+        "task_failed",
+        "there is no search index, and none is being built. Rebuild it first.",
+    )
+
+
+def test_an_audit_before_the_first_rebuild_has_ended_is_tried_again(system: TaskSystem, engine: TantivyEngine) -> None:
+    system.start_worker(Queue.ELASTICSEARCH, Queue.CELERY, app=APP, concurrency=2)
+    with engine._write_lock():
+        rebuild_id = submit(system, REBUILD_INDEX, RebuildIndex())
+        wait_until(lambda: system.task(rebuild_id).state == State.STARTED, seconds=30, what="the rebuild starts")
+        audit_id = submit(system, AUDIT_INDEX, AuditIndex())
+        wait_until(lambda: system.task(audit_id).state == State.RETRY, seconds=30, what="the audit is put off")
+    assert system.wait_final(rebuild_id, seconds=60).state == State.SUCCESS
+    audited = system.wait_final(audit_id, seconds=60)
+    assert (audited.state, (audited.result or {})["ok"]) == (State.SUCCESS, True)
+
+
 def test_a_cancelled_rebuild_leaves_the_old_index(system: TaskSystem, engine: TantivyEngine) -> None:
     start(system)
     run(system, REBUILD_INDEX, RebuildIndex())

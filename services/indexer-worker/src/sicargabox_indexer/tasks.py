@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from sicargabox_core.accounts import audit as audit_trail
+from sicargabox_core.errors import TaskFailed, Unavailable
 from sicargabox_core.search import indexing
 from sicargabox_core.search.service import make_engine
 from sicargabox_core.tasks import views
@@ -21,12 +22,15 @@ from sicargabox_core.tasks.contracts import (
     DeleteIndexResult,
     RebuildIndex,
     RebuildIndexResult,
+    State,
     UpdateLines,
     UpdateLinesResult,
 )
 from sicargabox_core.tasks.trial import no_op
 from sicargabox_core.tasks.worker import handles
 from sicargabox_indexer.app import app
+
+_UNFINISHED = (State.PENDING, State.RETRY, State.STARTED)
 
 handles(app, SEARCH_NO_OP)(no_op)
 
@@ -80,8 +84,20 @@ def update_lines(payload: UpdateLines, ctx: TaskContext) -> UpdateLinesResult:
 
 @handles(app, AUDIT_INDEX)
 def audit(_payload: AuditIndex, ctx: TaskContext) -> AuditIndexResult:
-    """Compares database and index; a difference is a finding in the result, not a failure."""
-    found = indexing.audit(ctx.database, make_engine(ctx.settings), on_step=ctx.progress)
+    """Compares database and index; a difference is a finding in the result, not a failure.
+
+    Without an index it fails at once, since none comes by itself; while a rebuild is unfinished it is tried again.
+    """
+    # Asked before the index is read: a rebuild that ends in between has made it.
+    with ctx.session() as session:
+        coming = views.list_tasks(session, names=[REBUILD_INDEX.name], states=_UNFINISHED, limit=1).items
+    engine = make_engine(ctx.settings)
+    try:
+        found = indexing.audit(ctx.database, engine, on_step=ctx.progress)
+    except Unavailable as error:
+        if coming or engine.status().fault != "no_index":
+            raise
+        raise TaskFailed("there is no search index, and none is being built", remedy="Rebuild it first.") from error
     return AuditIndexResult(
         ok=found.ok,
         database=found.database,
