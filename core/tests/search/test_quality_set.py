@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-QUERIES = Path(__file__).resolve().parents[3] / "quality" / "queries.csv"
+QUERIES = Path(__file__).resolve().parents[3] / "core/src/sicargabox_core/search/quality/queries.csv"
 COLUMNS = ["query", "headings", "lang", "kind"]
 LANGUAGES = {"es", "en", "mixed"}
 # Below these sizes the interval around a kind's score in one half is wider than the differences it has to show.

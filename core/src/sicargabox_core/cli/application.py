@@ -15,7 +15,7 @@ import typer
 from sqlalchemy.exc import DBAPIError, OperationalError
 from typer.core import TyperGroup
 
-from sicargabox_core.cli import accounts, catalogue, diagnosis, index, processes, redis, search, tasks
+from sicargabox_core.cli import accounts, catalogue, diagnosis, index, processes, quality, redis, search, tasks
 from sicargabox_core.cli.invocation import Invocation, invocation
 from sicargabox_core.cli.output import complain
 from sicargabox_core.errors import DataFault, InvalidInput, SicargaBoxError, Unavailable
@@ -91,7 +91,7 @@ def _options(
     ctx.call_on_close(invocation(ctx).close)
 
 
-for _module in (catalogue, search, index, tasks, redis, accounts, processes, diagnosis):
+for _module in (catalogue, search, quality, index, tasks, redis, accounts, processes, diagnosis):
     _module.register(app)
 
 

@@ -2,7 +2,7 @@
 
 A set is CSV with the columns ``query,headings[,lang,kind]``; several acceptable headings are separated by ``|``. It is
 split by a hash of the query into a half that may be looked at and a half that is only counted, so that what is tuned
-on the first is judged on the second.
+on the first is judged on the second. Our own set travels inside the package (``quality/``).
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import combining
 
 from sicargabox_core.errors import InvalidInput
+
+OWN_SET = Path(__file__).parent / "quality" / "queries.csv"
+"""Our own labelled queries; what they are and who may read which half: the README beside them."""
 
 _RANKS = 10
 _Z = 1.96
@@ -31,8 +36,14 @@ class Labelled:
 
     @property
     def counted(self) -> bool:
-        """Whether it belongs to the half that is only counted."""
-        return hashlib.sha256(self.query.encode()).digest()[0] % 2 == 1
+        """Whether it belongs to the half that is only counted: the first byte of its hash is odd."""
+        return int(self.key[:2], 16) % 2 == 1
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the query in lower case, without accents and with single spaces; names it without telling it."""
+        bare = "".join(char for char in unicodedata.normalize("NFKD", self.query.lower()) if not combining(char))
+        return hashlib.sha256(" ".join(bare.split()).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +93,11 @@ class Score:
 
 def read_set(path: Path) -> list[Labelled]:
     """Reads a labelled set. Raises ``InvalidInput`` naming the row that is not of the agreed form."""
-    with path.open(encoding="utf-8", newline="") as file:
+    try:
+        file = path.open(encoding="utf-8", newline="")
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}", field="set", remedy="Name a CSV.") from error
+    with file:
         reader = csv.DictReader(file)
         if not {"query", "headings"} <= set(reader.fieldnames or ()):
             raise InvalidInput(
