@@ -64,8 +64,8 @@ _UPDATE_HEAP = 15_000_000
 _LOCK_SECONDS = 30.0
 _LOCK_POLL = 0.02
 _OPEN_ATTEMPTS = 5
-# About 3 kB each.
-_KEPT_LINES = 4096
+# About 2 kB each. The official tariff has 7,505, which take 15 MB; with 4,096 kept, 45 of 100 lines were read anew.
+_KEPT_LINES = 16_384
 _POINTER, _VOCABULARY, _BUILT, _JOURNAL = "pointer.json", "vocabulary.json", "built.json", "journal.jsonl"
 
 
