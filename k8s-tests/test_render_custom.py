@@ -134,7 +134,7 @@ EXAMPLES: dict[str, tuple[str, str, dict[str, set[str]]]] = {
         "postgres",
         (
             "postgresql://sicargabox@sicargabox-db-rw.parcels.svc:5432/sicargabox"
-            "?sslmode=require&sslrootcert=/secrets/database/ca.crt"
+            "?sslmode=verify-full&sslrootcert=/secrets/database/ca.crt"
         ),
         {"sicargabox-db-owner": {"password"}, "sicargabox-db-ca": {"ca.crt"}},
     ),
@@ -165,7 +165,7 @@ def test_an_operators_server_takes_the_place_of_the_charts(example: str) -> None
         trigger = of_kind(documents, "ScaledObject")[0]["spec"]["triggers"][0]["metadata"]
         assert (trigger["host"], trigger["sslmode"]) == ("sicargabox-db-rw.parcels.svc", "require")
         (target,) = named(documents, "TriggerAuthentication", "scaler")["spec"]["secretTargetRef"]
-        assert (target["name"], target["key"]) == ("sicargabox-db-owner", "scaler-password")
+        assert (target["name"], target["key"]) == ("sicargabox-db-scaler", "password")
 
 
 def _secrets_seen(pods: Pods) -> dict[str, set[str]]:

@@ -33,9 +33,10 @@ from sicargabox_core.tasks.queues import queue_figures
 from sicargabox_core.tasks.rows import tasks
 from sicargabox_core.tasks.scaling import let_read_load
 from tests.kubernetes.pods import pods_of, variables
-from tests.kubernetes.rendering import KUBERNETES, Document, named, of_kind, render
+from tests.kubernetes.rendering import KUBERNETES, MODES, Document, named, of_kind, render
 from tests.servers.ports import free_port
 
+POOL = Settings.model_fields["database_pool_size"].default
 WORKERS = ("indexer-worker", "ai-worker", "learning-worker")
 
 
@@ -108,6 +109,64 @@ def test_the_scaler_signs_in_with_its_own_role_and_its_password_stands_in_a_secr
     for trigger in _triggers(documents).values():
         assert trigger["userName"] == "sicargabox_scaler"
         assert not {"password", "connection", "passwordFromEnv"} & trigger.keys()
+
+
+@pytest.mark.parametrize(
+    ("ours", "own", "told"),
+    [
+        ("require", "", "require"),
+        ("disable", "", "disable"),
+        ("verify-ca", "", "require"),
+        ("verify-full", "", "require"),
+        ("verify-full", "verify-full", "verify-full"),
+        ("require", "disable", "disable"),
+    ],
+)
+def test_keda_is_not_told_to_verify_by_a_certificate_that_it_cannot_be_given(ours: str, own: str, told: str) -> None:
+    documents = render("external", f"database.external.sslmode={ours}", f"database.scaler.sslmode={own}")
+    assert {trigger["sslmode"] for trigger in _triggers(documents).values()} == {told}
+    (api,) = (pods for pods in pods_of(documents) if pods.component == "api" and pods.serves)
+    assert f"?sslmode={ours}&" in variables(api.main)["SICARGABOX_DATABASE_URL"]
+
+
+@pytest.mark.parametrize("profile", ["default", "external"])
+def test_the_scalers_password_may_stand_in_a_secret_of_its_own(profile: str) -> None:
+    documents = render(profile, "database.scaler.existingSecret=mine", mode="keda")
+    (authentication,) = of_kind(documents, "TriggerAuthentication")
+    secret = {"name": "mine", "key": "scaler-password"}
+    assert authentication["spec"]["secretTargetRef"] == [{"parameter": "password", **secret}]
+    if profile == "default":
+        (postgres,) = (pods for pods in pods_of(documents) if pods.component == "postgres")
+        assert variables(postgres.main)["SCALER_PASSWORD"]["secretKeyRef"] == secret
+        assert named(documents, "Secret", "postgres")["data"].keys() == {"superuser-password", "password"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("profile", ["default", "dev", "ha"])
+def test_postgres_has_a_connection_for_everyone_in_a_rolling_update_at_the_most_replicas(
+    profile: str, mode: str
+) -> None:
+    documents = render(profile, mode=mode)
+    most = {
+        one["spec"]["scaleTargetRef"]["name"]: one["spec"].get("maxReplicas") or one["spec"].get("maxReplicaCount")
+        for one in of_kind(documents, "HorizontalPodAutoscaler", "ScaledObject")
+    }
+    # Eight for KEDA's role, three that PostgreSQL keeps for superusers, ten for migrations, tests and people.
+    needed = 8 + 3 + 10
+    for pods in pods_of(documents):
+        if pods.owner["kind"] != "Deployment" or pods.component == "flower":
+            continue
+        replicas = most.get(pods.owner["metadata"]["name"]) or pods.owner["spec"]["replicas"]
+        if pods.component.endswith("-worker"):
+            # All the old pods may be draining beside as many new ones.
+            command = pods.main["command"]
+            needed += 2 * replicas * (1 + 3 * int(command[command.index("-c") + 1]))
+        else:
+            surge = pods.owner["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+            needed += (replicas + surge) * {"api": POOL, "admin": POOL, "scheduler": 3}[pods.component]
+    (postgres,) = (pods for pods in pods_of(documents) if pods.component == "postgres")
+    (allowed,) = re.findall(r"max_connections=(\d+)", " ".join(postgres.main["args"]))
+    assert needed <= int(allowed)
 
 
 def test_a_worker_may_be_paused() -> None:

@@ -128,6 +128,7 @@ http://127.0.0.1:8001
 {{- define "sicargabox.secretOf.database" -}}
 {{- if eq .Values.database.mode "external" }}{{ .Values.database.external.existingSecret }}{{ else }}{{ include "sicargabox.secretName" (list . "postgres" .Values.database.internal.existingSecret) }}{{ end -}}
 {{- end }}
+{{- define "sicargabox.secretOf.scaler" -}}{{ .Values.database.scaler.existingSecret | default (include "sicargabox.secretOf.database" .) }}{{- end }}
 {{- define "sicargabox.secretOf.redis" -}}
 {{- if eq .Values.redis.mode "external" }}{{ .Values.redis.external.existingSecret }}{{ else }}{{ include "sicargabox.secretName" (list . "redis" .Values.redis.internal.existingSecret) }}{{ end -}}
 {{- end }}
@@ -140,6 +141,16 @@ http://127.0.0.1:8001
 
 {{- define "sicargabox.databasePasswordKey" -}}{{ if eq .Values.database.mode "external" }}{{ .Values.database.external.passwordKey }}{{ else }}password{{ end }}{{- end }}
 {{- define "sicargabox.scalerPasswordKey" -}}{{ if eq .Values.database.mode "external" }}{{ .Values.database.external.scalerPasswordKey }}{{ else }}scaler-password{{ end }}{{- end }}
+
+{{/* KEDA's trigger takes no certificates: what its operator's own do not vouch for can be encrypted and not verified. */}}
+{{- define "sicargabox.scalerSslmode" -}}
+{{- $external := .Values.database.external -}}
+{{- if ne .Values.database.mode "external" -}}
+disable
+{{- else -}}
+{{- .Values.database.scaler.sslmode | default (ternary "require" $external.sslmode (hasPrefix "verify-" $external.sslmode)) -}}
+{{- end -}}
+{{- end }}
 
 {{/* The enabled workers, each with its defaults, as YAML by name. */}}
 {{- define "sicargabox.workers" -}}
