@@ -133,8 +133,12 @@ class Cluster:
         return "\n\n".join(parts)
 
     def _logs(self, namespace: str, pod: str) -> str:
-        what = ("logs", pod, "--namespace", namespace, "--all-containers", "--prefix", "--tail=25")
-        return f"── {pod}\n{self._said(*what)}\n── {pod}, before\n{self._said(*what, '--previous')}"
+        parts = []
+        for which, more in ((pod, ()), (f"{pod}, before", ("--previous",))):
+            said = self._said("logs", pod, "--namespace", namespace, "--all-containers", "--prefix", "--tail=25", *more)
+            # A line of JSON may hold a whole traceback.
+            parts += [f"── {which}", *(line[:500] for line in said.splitlines())]
+        return "\n".join(parts)
 
     def _said(self, *arguments: str) -> str:
         try:
