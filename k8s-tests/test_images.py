@@ -126,8 +126,8 @@ def test_an_image_holds_no_tools_and_no_other_service(service: str) -> None:
     if service in WORKERS:
         assert not _locked(service) & {"fastapi", "starlette", "uvicorn", "flower", "jinja2", "babel"}
     copied = [argument.split()[0] for name, argument in _instructions(service) if name == "COPY"]
-    sources = {one for one in copied if one.startswith(("core", "services/")) and one != "services/install.sh"}
-    assert sources == {"core", f"services/{service}"}
+    tools = {"services/image_root.py", "services/install.sh"}
+    assert {one for one in copied if one.startswith(("core", "services/"))} - tools == {"core", f"services/{service}"}
 
 
 @pytest.mark.parametrize("service", IMPORTED)
@@ -140,8 +140,9 @@ def test_an_image_runs_as_nobody_and_is_told_to_stop(service: str) -> None:
     assert _only(last, "STOPSIGNAL") == "SIGTERM"
     for name in ("ENTRYPOINT", "CMD"):
         assert json.loads(_only(last, name)), "exec form, so that the process itself is PID 1"
-    (run,) = [argument for name, argument in last if name == "RUN"]
-    assert "pip uninstall" in run
+    # Nothing of a distribution, hence no shell and no pip: what is there was copied.
+    assert last[0] == ("FROM", "scratch")
+    assert not [name for name, _ in last if name in {"RUN", "SHELL"}]
     environment = _only(last, "ENV")
     assert "PYTHONDONTWRITEBYTECODE=1" in environment
     assert ("PROMETHEUS_MULTIPROC_DIR=/run/sicargabox" in environment) == (service in WORKERS)
@@ -165,6 +166,16 @@ def test_no_index_or_proxy_is_named(service: str) -> None:
     assert install.count("--require-hashes") == 2
 
 
+def test_all_images_share_the_layer_of_python() -> None:
+    heads = set()
+    for service in IMPORTED:
+        instructions = _instructions(service)
+        heads.add(tuple(instructions[: instructions.index(("ARG", "PIP_INDEX_URL"))]))
+        copied = [argument for name, argument in _last_stage(service) if name == "COPY"]
+        assert copied[0] == "--from=build /base /"
+    assert len(heads) == 1
+
+
 def test_workers_share_all_layers_but_the_last() -> None:
     """What differs before the service's own code would be another copy of 130 MB."""
     shared = []
@@ -174,7 +185,7 @@ def test_workers_share_all_layers_but_the_last() -> None:
         head = [
             (name, argument.replace(f"requirements/{service}.txt", "LOCK")) for name, argument in instructions[:own]
         ]
-        assert _last_stage(service)[1] == _last_stage(WORKERS[0])[1]
+        assert _last_stage(service)[:6] == _last_stage(WORKERS[0])[:6]
         shared.append((head, (REPOSITORY / "requirements" / f"{service}.txt").read_bytes()))
     assert shared[0] == shared[1] == shared[2]
 
@@ -200,6 +211,7 @@ def test_a_build_sees_what_it_copies_and_nothing_else() -> None:
         "core/src",
         "redis/redis.conf",
         "requirements/*.txt",
+        "services/image_root.py",
         "services/install.sh",
         "services/*/pyproject.toml",
         "services/*/src",
@@ -228,6 +240,9 @@ def _image(service: str) -> tuple[str, dict[str, Any]]:
     return name, json.loads(found.stdout)[0]
 
 
+# Megabytes of 10⁶ bytes, as files, all layers together. More is a part that came in by itself, or a reason to tell.
+LARGEST = {"api": 250, "indexer-worker": 200, "ai-worker": 200, "learning-worker": 200}
+
 _LOOK_AROUND = """
 import importlib, importlib.util, json, os, sys
 package = importlib.import_module(sys.argv[1])
@@ -239,6 +254,16 @@ print(json.dumps({
         name for name, module in list(sys.modules.items())
         if (cached := getattr(module, "__cached__", None)) and not os.path.exists(cached)
     ],
+    "programs": sorted(
+        {
+            name
+            for path in ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin")
+            if os.path.isdir(path)
+            for name in os.listdir(path)
+            if not name.startswith("python3")
+        }
+    ),
+    "shells": [name for path in os.environ["PATH"].split(":") for name in os.listdir(path) if name.endswith("sh")],
     "writable": [folder for folder in sys.path if folder and os.access(folder, os.W_OK)],
 }))
 """
@@ -256,7 +281,66 @@ def test_a_built_image_is_small_inside(service: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found == {"uid": 10001, "pip": [], "others": [], "without bytecode": [], "writable": []}
+    nothing = ("pip", "others", "without bytecode", "programs", "shells", "writable")
+    assert found == {"uid": 10001, **{name: [] for name in nothing}}
+    assert image["Size"] / 1e6 <= LARGEST[service]
+
+
+_RESOLVE = """
+import json, os, pwd, socket, ssl, threading, time
+from zoneinfo import ZoneInfo
+
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+
+def answer():
+    while True:
+        asked, whom = server.recvfrom(512)
+        end = asked.index(b"\\0", 12) + 5
+        is_a = asked[end - 4 : end - 2] == b"\\0\\1"
+        record = b"\\xc0\\x0c" + asked[end - 4 : end] + b"\\0\\0\\0\\x05\\0\\4" + bytes([10, 1, 2, 3])
+        counts = b"\\0\\1" + (b"\\0\\1" if is_a else b"\\0\\0") + b"\\0" * 4
+        server.sendto(asked[:2] + b"\\x81\\x80" + counts + asked[12:end] + (record if is_a else b""), whom)
+
+threading.Thread(target=answer, daemon=True).start()
+address = lambda name: socket.getaddrinfo(name, 443, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+print(json.dumps({
+    "by DNS": address("redis.parcels.test"),
+    "by file": address("listed.parcels.test"),
+    "authorities": len(ssl.create_default_context().get_ca_certs()) > 50,
+    "user": pwd.getpwuid(os.getuid()).pw_name,
+    "zone": str(ZoneInfo("America/Tegucigalpa")) + time.strftime(" %Z", time.localtime()),
+    "records": sorted(os.listdir("/var/lib/dpkg/status.d")),
+    "licences": all(
+        os.path.exists(f"/usr/share/doc/{name}/copyright") for name in os.listdir("/var/lib/dpkg/status.d")
+    ),
+    "tmp": oct(os.stat("/tmp").st_mode & 0o7777),
+    "own": [os.stat(path).st_uid for path in ("/run/sicargabox", "/var/lib/sicargabox")],
+}))
+"""
+
+
+@pytest.mark.parametrize("service", IMPORTED)
+def test_a_built_image_finds_names_authorities_and_time_without_a_distribution(service: str) -> None:
+    name, _ = _image(service)
+    done = _docker(
+        *("run", "--rm", "--read-only", "--network", "none", "--dns", "127.0.0.1"),
+        *("--add-host", "listed.parcels.test:10.3.2.1", "--entrypoint", "python", name, "-c", _RESOLVE),
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    # Scanners find the libraries by these records.
+    assert {"libc6", "libssl3", "ca-certificates"} <= set(found.pop("records"))
+    assert found == {
+        "by DNS": "10.1.2.3",
+        "by file": "10.3.2.1",
+        "authorities": True,
+        "user": "sicargabox",
+        "zone": "America/Tegucigalpa UTC",
+        "licences": True,
+        "tmp": "0o1777",
+        "own": [10001, 10001],
+    }
 
 
 @pytest.mark.parametrize("service", IMPORTED)

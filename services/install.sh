@@ -2,7 +2,8 @@
 # Fills what an image ships, in its build stage: install.sh dependencies REQUIREMENTS | install.sh ours PACKAGE…
 #
 # The two are layers of their own: a change of our code ships a few megabytes, and images with the same requirements
-# share the large one. Nothing is fetched that is not in a hash-locked file.
+# share the large one. Nothing is fetched that is not in a hash-locked file. What lies below both, Python and the
+# libraries it links, is image_root.py's.
 set -eu
 venv=/opt/sicargabox ours=/opt/ours
 export PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -21,8 +22,10 @@ case $1 in
     if [ -d "$packages/babel/locale-data" ]; then
       find "$packages/babel/locale-data" -name '*.dat' ! -name 'root.dat' ! -name 'e[ns].dat' ! -name 'e[ns]_*.dat' -delete
     fi
-    # What no process imports is compiled when somebody does after all.
-    compile "$venv/lib" '/(pygments/(lexers|styles)|sqlalchemy/dialects/(mysql|mssql|oracle)|prompt_toolkit)/'
+    # 10 MB: what no process imports is compiled when somebody does after all.
+    compile "$venv/lib" '/(pygments/(lexers|styles)|sqlalchemy/dialects/(mysql|mssql|oracle)|prompt_toolkit|elasticsearch/(dsl|esql)|wcwidth/table_grapheme_overrides)/'
+    # Nobody adds a library to an image of no distribution later.
+    python image_root.py check /base "$venv"
     ;;
   ours)
     shift
