@@ -94,13 +94,15 @@ startupProbe:
 livenessProbe:
   httpGet: {path: /healthz, port: {{ index . 0 }}}
   periodSeconds: 10
-  timeoutSeconds: 5
+  timeoutSeconds: 15
   failureThreshold: 6
+{{- /* Slow is not away: pods that a busy node made answer after 6 s were all taken from their Service, and every request
+       was refused. And while the database is away for a moment, a 503 with Retry-After says more than no connection. */}}
 readinessProbe:
   httpGet: {path: /readyz, port: {{ index . 0 }}}
   periodSeconds: 5
-  timeoutSeconds: 5
-  failureThreshold: 2
+  timeoutSeconds: 10
+  failureThreshold: 4
 {{- end }}
 
 {{/* The environment of one of our processes: (dict root user database search settings). user: its name at Redis;
