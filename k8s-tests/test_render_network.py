@@ -7,21 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.kubernetes.declared_ways import WAYS, WORKERS
 from tests.kubernetes.pods import COMPONENT, Pods, pods_of, variables
 from tests.kubernetes.rendering import Document, of_kind, render
 
-WORKERS = ("indexer-worker", "ai-worker", "learning-worker")
-PROCESSES = ("api", "admin", "scheduler", *WORKERS)
-# From, to, port: every way inside an installation that has everything inside.
-WAYS = {
-    *product((*PROCESSES, "migrate", "test"), ["postgres"], [5432]),
-    *product((*PROCESSES, "flower", "test"), ["redis"], [6379]),
-    *product((*PROCESSES, "flower", "test"), ["sentinel"], [26379]),
-    *product(("redis", "sentinel"), ["redis"], [6379]),
-    *product(("redis", "sentinel"), ["sentinel"], [26379]),
-    *product(("api", "admin", "indexer-worker"), ["elasticsearch"], [9200]),
-    ("test", "api", 8000),
-}
 ROUTE = "networkPolicy.routeFrom[0].namespaceSelector.matchLabels.name=controller"
 # From outside, by the name of the namespace.
 FROM_OUTSIDE = {
