@@ -76,6 +76,20 @@ def whole_code(session: Session, code: str) -> str:
     return code if code in known or whole not in known else whole
 
 
+def code_after(prefix: str) -> str:
+    """A text greater than every code that begins with ``prefix``, and not greater than any code after these.
+
+    Digits and letters keep their order in every collation. A colon, which follows "9" in ASCII, comes before the digits
+    or is ignored in others: in a database of ``en_US.UTF-8`` no chapter had a line. No code begins with other text.
+    """
+    if not (prefix.isascii() and prefix.isdigit()):
+        return prefix
+    following = prefix.rstrip("9")
+    if not following:
+        return "a"
+    return following[:-1] + str(int(following[-1]) + 1)
+
+
 def unknown_codes(session: Session, codes: Iterable[str]) -> list[str]:
     """Those at and below which the tariff has no node and never had one, in order; retired nodes are known."""
     unknown = set(codes)

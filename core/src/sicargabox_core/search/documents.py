@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from sicargabox_core.catalogue.models import Keyword, KeywordState, TariffLine
+from sicargabox_core.catalogue.tariff import code_after
 from sicargabox_core.lexicon.loader import Lexicon
 from sicargabox_core.search.document import Step, TariffDocument, Term, TermGroup
 
@@ -126,19 +127,9 @@ def _within(column: InstrumentedAttribute[str], chapter: str, wanted: tuple[str,
     """All of the chapter; of few wanted codes only what is at, above or below them."""
     here = [code for code in wanted or () if code.startswith(chapter)]
     if not here or len(here) > _FEW:
-        return and_(column >= chapter, column < _after(chapter))
+        return and_(column >= chapter, column < code_after(chapter))
     above = {code[:length] for code in here for length in range(_SHORTEST_CODE, len(code) + 1)}
-    return or_(column.in_(sorted(above)), *(and_(column > code, column < _after(code)) for code in here))
-
-
-def _after(prefix: str) -> str:
-    """A text greater than every code that begins with ``prefix``, and not greater than any other code after them.
-
-    Digits and letters keep their order in every collation. A colon, which follows "9" in ASCII, comes before the digits
-    or is ignored in others: in a database of ``en_US.UTF-8`` no chapter had a line.
-    """
-    following = str(int(prefix) + 1)
-    return "a" if len(following) > len(prefix) else following.zfill(len(prefix))
+    return or_(column.in_(sorted(above)), *(and_(column > code, column < code_after(code)) for code in here))
 
 
 class _Tree:
