@@ -32,6 +32,11 @@ def release(cluster: Cluster) -> Iterator[Replicated]:
         yield made
 
 
+def _servers(release: Replicated) -> set[str]:
+    """Pods that neither another image of ours nor another setting of ours may make anew."""
+    return {one for component in ("postgres", "elasticsearch", "sentinel") for one in release.ids(component)}
+
+
 def _schema(release: Replicated) -> str:
     return release.installation.psql("SELECT version_num FROM alembic_version").strip()
 
@@ -69,10 +74,12 @@ def test_an_upgrade_and_the_way_back_fail_no_request_and_lose_no_task(release: R
     next_tag = build(_schema(release))
     # What ours read, and what makes the Redis pods go round: each primary among them hands over.
     values = ("settings.RESULT_TTL_SECONDS=7200", "redis.internal.pod.annotations.changed=yes")
+    servers = _servers(release)
     with release.load(rate=5, searches=3) as load:
         _begun(release, load)
         began = time.time()
         figures.note(row, "helm upgrade until all is ready", installation.upgrade(f"image.tag={next_tag}", *values))
+        assert _servers(release) == servers
         assert (_schema(release), _has_column(release)) == (newer, True)
         assert _tags(release) == {component: {next_tag} for component in OURS}
         assert (
@@ -86,6 +93,7 @@ def test_an_upgrade_and_the_way_back_fail_no_request_and_lose_no_task(release: R
 
         _begun(release, load)
         figures.note(row, "helm rollback until all is ready", installation.rollback())
+        assert _servers(release) == servers
         # The older release's job has run again, and found nothing to do.
         assert (_schema(release), _has_column(release)) == (newer, True)
         assert _job_images(release) == {f"{machine().image_prefix}api:{tag}"}

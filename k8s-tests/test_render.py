@@ -161,6 +161,15 @@ def test_every_selector_chooses_the_pods_it_means_and_no_others(documents: list[
         assert {one["port"] for one in document["spec"]["podMetricsEndpoints"]} <= ports
 
 
+def test_another_release_makes_no_new_pods_of_the_servers() -> None:
+    """A database that goes round because our images have another tag is an outage for nothing."""
+    first, second = (of_kind(render("default", f"image.tag={tag}"), "StatefulSet") for tag in ("one", "two"))
+    assert len(first) == len(second) == 4
+    for before, after in zip(first, second, strict=True):
+        assert before["spec"] == after["spec"], before["metadata"]["name"]
+        assert "helm.sh/chart" not in before["spec"]["template"]["metadata"]["labels"]
+
+
 def _chosen(labels: dict[str, str], pods: list[Pods]) -> list[Pods]:
     return [one for one in pods if labels.items() <= one.metadata["labels"].items()]
 

@@ -30,6 +30,18 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 }}
 {{- end }}
 
+{{/* Those of a pod: nothing that a release changes, since that makes new pods; the servers' would be an outage of all. Our
+     own are made anew by their image at any rate. */}}
+{{- define "sicargabox.podLabels" -}}
+{{- $root := index . 0 -}}
+{{ include "sicargabox.selector" . }}
+{{- if not (has (index . 1) (list "postgres" "redis" "sentinel" "elasticsearch")) }}
+app.kubernetes.io/version: {{ $root.Values.image.tag | default $root.Chart.AppVersion | trunc 63 | quote }}
+{{- end }}
+app.kubernetes.io/part-of: sicargabox
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+{{- end }}
+
 {{/* One of our images: (list root image), image = {repository, tag}. */}}
 {{- define "sicargabox.image" -}}
 {{- $root := index . 0 -}}{{- $image := index . 1 -}}

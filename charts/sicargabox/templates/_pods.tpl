@@ -4,7 +4,7 @@
 {{- define "sicargabox.podMetadata" -}}
 {{- $root := index . 0 -}}{{- $pod := index . 2 -}}
 labels:
-  {{- include "sicargabox.labels" (list $root (index . 1)) | nindent 2 }}
+  {{- include "sicargabox.podLabels" (list $root (index . 1)) | nindent 2 }}
   {{- with merge (deepCopy ($pod.labels | default dict)) $root.Values.podDefaults.labels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
