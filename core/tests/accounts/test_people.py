@@ -4,9 +4,11 @@ import threading
 from datetime import timedelta
 
 import pytest
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import VerifyMismatchError
 from sqlalchemy import func, select, update
 
-from sicargabox_core.accounts import users
+from sicargabox_core.accounts import passwords, users
 from sicargabox_core.accounts.models import AuditEntry, Role, SignInAttempt, User, UserSession
 from sicargabox_core.accounts.passwords import hash_secret
 from sicargabox_core.accounts.principal import Principal
@@ -262,3 +264,13 @@ def test_a_role_may_all_that_the_ones_before_it_may() -> None:
         assert [person.may(other) for other in roles] == [True] * (at + 1) + [False] * (len(roles) - at - 1)
     with pytest.raises(Forbidden):
         Principal("user:ana", Role.VIEWER).require(Role.ADMIN)
+
+
+def test_a_stranger_is_answered_no_sooner_than_a_wrong_password() -> None:
+    """Or the time of an answer would tell which names there are. A hash that cannot be read is refused at once."""
+    hasher = PasswordHasher()
+    nobodys = passwords._hash_of_nobody(hasher)
+    assert extract_parameters(nobodys) == extract_parameters(hasher.hash(PASSWORD))
+    with pytest.raises(VerifyMismatchError):
+        hasher.verify(nobodys, PASSWORD)
+    assert nobodys != passwords._hash_of_nobody(hasher)
