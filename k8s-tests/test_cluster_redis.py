@@ -66,8 +66,8 @@ def test_a_primary_that_is_deleted_hands_over_before_it_stops(redis: Replicated,
 def test_a_primary_that_is_killed_is_replaced_and_comes_back_as_a_replica(redis: Replicated, figures: Figures) -> None:
     row = "Redis primary deleted with --force"
     with redis.nobody_else_restarts(), redis.load() as load:
-        at = _primary_deleted(redis, load, figures, row, force=True)
-    assert not redis.sentinels_said("Executing user requested FAILOVER", at)
+        # Its hook has two seconds, which are enough for an order to the Sentinels on a fast machine.
+        _primary_deleted(redis, load, figures, row, force=True)
     redis.tell(figures, row, redis.judge(load))
 
 

@@ -20,7 +20,7 @@ from tests.settings import machine
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 OURS = ("api", "admin", "scheduler", "indexer-worker", "ai-worker", "learning-worker")
-# More than a worker may take to drain, so that it is given back.
+# More than a worker may take to drain, so that it is given back; on workers that take two at a time.
 LONG_SECONDS = 90
 
 
@@ -61,7 +61,7 @@ def _tags(release: Replicated) -> dict[str, set[str]]:
 def _begun(release: Replicated, load: Load) -> float:
     """Some tasks that no drain waits for are under way; returns when that was so."""
     before = set(load.accepted)
-    load.send(*(no_op(queue, seconds=LONG_SECONDS, note="long") for queue in ("ai_generation", "learning")))
+    load.send(*(no_op(queue, seconds=LONG_SECONDS, note="long") for queue in ("ai_generation", "elasticsearch")))
     release.flows(load, time.time())
     assert set(load.accepted) > before
     return time.time()
