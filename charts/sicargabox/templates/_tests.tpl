@@ -1,4 +1,5 @@
-{{/* A pod of `helm test`: a dict of root name command user database search. */}}
+{{/* A pod of `helm test`: a dict of root name command user database search, and restart for one whose command does not
+     wait by itself: a new pod may ask before the NetworkPolicies know its address. */}}
 {{- define "sicargabox.testPod" -}}
 {{- $root := .root -}}
 apiVersion: v1
@@ -12,7 +13,7 @@ metadata:
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 spec:
   {{- include "sicargabox.podSpec" (list $root "test" dict 10001 10001 5) | nindent 2 }}
-  restartPolicy: Never
+  restartPolicy: {{ .restart | default "Never" }}
   activeDeadlineSeconds: {{ add 60 (int $root.Values.tests.timeoutSeconds) }}
   containers:
     - name: test
