@@ -386,7 +386,8 @@ def test_a_full_disk_stops_writing_with_a_reason_and_no_search_and_all_is_writte
     finally:
         _block(raw, on=False)
     ended = scene.ended(task_id)
-    assert (ended.state, ended.result) == (State.SUCCESS, {"updated": 1, "deleted": 0})
+    told = {"updated": 1, "deleted": 0, "unknown": 0, "unknown_codes": []}
+    assert (ended.state, ended.result) == (State.SUCCESS, told)
     assert service.search("telefonito")["results"][0]["code"] == PHONE
     assert scene.whole()
 
