@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.search.measured import Measured, Run
+from tests.documents import put_between
 from tests.settings import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs" / "search-engines.md"
@@ -59,12 +60,7 @@ def _measured_on(run: Run) -> str:
 def write(files: Sequence[Path], document: Path = DOCUMENT) -> str:
     """Puts the tables between the two marks of the document; returns them. Raises ``ValueError`` without the marks."""
     made = table([Run.read(file) for file in files])
-    text = document.read_text(encoding="utf-8")
-    before, found, rest = text.partition(BEGIN)
-    _, also, after = rest.partition(END)
-    if not found or not also:
-        raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
-    document.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
+    put_between(document, BEGIN, END, made)
     return made
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.documents import put_between
 from tests.faults.faults import all_faults
 from tests.settings import REPOSITORY
 
@@ -76,12 +77,7 @@ def write(files: list[Path], document: Path = DOCUMENT) -> str:
     """Puts the table between the two marks of the document; returns it. Raises ``ValueError`` without the marks."""
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     made = table(lines)
-    text = document.read_text()
-    before, found, rest = text.partition(BEGIN)
-    _, also, after = rest.partition(END)
-    if not found or not also:
-        raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
-    document.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}")
+    put_between(document, BEGIN, END, made)
     return made
 
 

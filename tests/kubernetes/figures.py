@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from tests.documents import put_between
 from tests.settings import REPOSITORY, machine
 
 DOCUMENT = REPOSITORY / "docs" / "kubernetes.md"
@@ -69,11 +70,7 @@ def _number(value: float) -> str:
 def write(files: list[Path], document: Path = DOCUMENT) -> str:
     """Puts the table between the two marks of the document; returns it. Raises ``ValueError`` without the marks."""
     made = table([Figure(**json.loads(line)) for file in files for line in file.read_text().splitlines()])
-    before, found, rest = document.read_text().partition(BEGIN)
-    _, also, after = rest.partition(END)
-    if not found or not also:
-        raise ValueError(f"{document} lacks the marks {BEGIN} and {END}")
-    document.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}")
+    put_between(document, BEGIN, END, made)
     return made
 
 

@@ -64,12 +64,15 @@ class LexiconReport:
 
 def check_lexicon(session: Session, lexicon: Lexicon) -> LexiconReport:
     """The report for the tariff in the database. A starter catalogue has few headings: import the whole one first."""
-    rows = session.execute(
-        select(TariffLine.code, TariffLine.parent_code, TariffLine.description_es).where(
-            TariffLine.retired_at.is_(None)
+    rows = [
+        (code, parent, description or "")
+        for code, parent, description in session.execute(
+            select(TariffLine.code, TariffLine.parent_code, TariffLine.description_es).where(
+                TariffLine.retired_at.is_(None)
+            )
         )
-    ).all()
-    descriptions = {code: description or "" for code, _, description in rows}
+    ]
+    descriptions = {code: description for code, _, description in rows}
     headings = sorted(code for code in descriptions if len(code) == _HEADING)
     beginnings = {code[:length] for code in descriptions for length in range(2, len(code) + 1)}
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -116,7 +119,7 @@ def check_lexicon(session: Session, lexicon: Lexicon) -> LexiconReport:
             if (language, word) not in generic
             and len(sure := [chapter for chapter, weight in chapters.items() if weight >= _SURE]) > _MOST_CHAPTERS
         ),
-        shared_with_others=sorted(_shared_with_others([(code, parent, text) for code, parent, text in rows], lexicon)),
+        shared_with_others=sorted(_shared_with_others(rows, lexicon)),
     )
 
 
@@ -124,11 +127,11 @@ def _heading(code: str, descriptions: dict[str, str]) -> str:
     return f"{code} {' '.join(descriptions[code].split())[:80]}"
 
 
-def _shared_with_others(rows: Iterable[tuple[str, str | None, str | None]], lexicon: Lexicon) -> Iterator[str]:
+def _shared_with_others(rows: Iterable[tuple[str, str | None, str]], lexicon: Lexicon) -> Iterator[str]:
     """A word of a named line that the "Los demás" beside it has too would lead to either."""
     siblings: dict[str | None, list[tuple[str, str]]] = defaultdict(list)
     for code, parent, description in rows:
-        siblings[parent].append((code, description or ""))
+        siblings[parent].append((code, description))
     for group in siblings.values():
         words = {code: _own_words(code, lexicon) for code, _ in group}
         for other in (code for code, description in group if _CATCH_ALL.match(description)):

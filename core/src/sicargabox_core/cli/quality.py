@@ -18,6 +18,7 @@ from sicargabox_core.errors import InvalidInput, Unavailable
 if TYPE_CHECKING:
     from sicargabox_core.search.baseline import Change
     from sicargabox_core.search.evaluate import Outcome, Score
+    from sicargabox_core.search.service import SearchAnswer
 
 Half = Literal["all", "open", "counted"]
 _LINES = 20
@@ -61,9 +62,17 @@ def evaluate(
     if not queries:
         raise InvalidInput("the set has no query in that half", field="set", remedy="Use --half all.")
     before = Baseline.read(baseline) if baseline else None
-    ask, engine = _over_http(url) if url else _here(invocation(ctx))
+    search = _over_http(url) if url else _here(invocation(ctx))
+    engines: set[str] = set()
+
+    def codes(query: str) -> list[str]:
+        answer = search(query)
+        engines.add(answer["engine"])
+        return [result["code"] for result in answer["results"]]
+
     with console(stderr=True).status(f"{len(queries):,} queries …"):
-        outcomes = measure(queries, ask)
+        outcomes = measure(queries, codes)
+    engine = ", ".join(sorted(engines))
     groups: dict[str, list[Outcome]] = defaultdict(list)
     for one in outcomes:
         groups["all"].append(one)
@@ -72,32 +81,25 @@ def evaluate(
     scores = {name: score(group) for name, group in sorted(groups.items())}
     changes = compare(before, outcomes) if before else []
     if save_baseline:
-        save_baseline.write_text(Baseline.of(engine(), outcomes).model_dump_json(indent=1) + "\n", encoding="utf-8")
+        save_baseline.write_text(Baseline.of(engine, outcomes).model_dump_json(indent=1) + "\n", encoding="utf-8")
     if json:
-        print_json({"engine": engine(), "half": half, "scores": scores, "changes": changes})
+        print_json({"engine": engine, "half": half, "scores": scores, "changes": changes})
     else:
-        _show(scores, changes, f"{engine()}, {half} half, by heading")
+        _show(scores, changes, f"{engine}, {half} half, by heading")
         if misses:
             _show_misses(outcomes)
     if any(change.loss for change in changes):
         raise typer.Exit(1)
 
 
-def _here(here: Invocation) -> tuple[Callable[[str], list[str]], Callable[[], str]]:
+def _here(here: Invocation) -> Callable[[str], SearchAnswer]:
     from sicargabox_core.search.service import SearchService
 
     service = SearchService(here.database, here.settings)
-    engines: set[str] = set()
-
-    def ask(query: str) -> list[str]:
-        answer = service.search(query, limit=_LINES)
-        engines.add(answer["engine"])
-        return [result["code"] for result in answer["results"]]
-
-    return ask, lambda: ", ".join(sorted(engines))
+    return lambda query: service.search(query, limit=_LINES)
 
 
-def _over_http(url: str) -> tuple[Callable[[str], list[str]], Callable[[], str]]:
+def _over_http(url: str) -> Callable[[str], SearchAnswer]:
     """Asks ``GET /api/v1/search``; an installation that asks for patience (429) gets it."""
     import urllib3
 
@@ -107,20 +109,18 @@ def _over_http(url: str) -> tuple[Callable[[str], list[str]], Callable[[], str]]
         ),
         timeout=_TIMEOUT_SECONDS,
     )
-    engines: set[str] = set()
 
-    def ask(query: str) -> list[str]:
+    def ask(query: str) -> SearchAnswer:
         try:
             answer = pool.request("GET", f"{url.rstrip('/')}/api/v1/search", fields={"q": query, "limit": str(_LINES)})
             if answer.status != 200:
                 raise Unavailable(f"{url} answered {answer.status}.", remedy="Look whether it is a SicargaBox.")
-            found = json_module.loads(answer.data)
+            found: SearchAnswer = json_module.loads(answer.data)
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise Unavailable(f"{url} cannot be asked: {error}.", remedy="Check --url and that it runs.") from error
-        engines.add(found["engine"])
-        return [result["code"] for result in found["results"]]
+        return found
 
-    return ask, lambda: ", ".join(sorted(engines))
+    return ask
 
 
 def _show(scores: dict[str, Score], changes: list[Change], title: str) -> None:
