@@ -123,7 +123,7 @@ def _firing(number: int, alerts: str) -> dict[str, Any]:
         "id": number,
         "type": "table",
         "title": "Alerts that fire",
-        "description": "Alerts about what this dashboard shows; their names lead to the runbooks.",
+        "description": "Alerts about what this dashboard shows; their names lead to the runbooks, if any are served.",
         "datasource": _SOURCE,
         "fieldConfig": {
             "defaults": {"unit": "none"},

@@ -64,6 +64,8 @@ FOREIGN = {
         "redis_sentinel_master_status",
     },
 }
+# With a last / that no link has twice.
+BOOKS = "monitoring.runbooks=https://example.org/runbooks/"
 _SELECTED = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?=\{|\[)")
 _LABEL = re.compile(r"[{,]\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(?:=~|!~|!=|=)")
 
@@ -83,7 +85,7 @@ def _render(template: str, *values: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def groups() -> dict[str, list[dict[str, Any]]]:
     """The rules of each group, rendered."""
-    (rule,) = _render("prometheusrule.yaml", "monitoring.rules.enabled=true")
+    (rule,) = _render("prometheusrule.yaml", "monitoring.rules.enabled=true", BOOKS)
     return {group["name"].removeprefix("sicargabox-"): group["rules"] for group in rule["spec"]["groups"]}
 
 
@@ -91,7 +93,7 @@ def groups() -> dict[str, list[dict[str, Any]]]:
 def dashboards() -> dict[str, dict[str, Any]]:
     """The rendered dashboards by their names in Grafana."""
     found = {}
-    for config_map in _render("dashboards.yaml", "monitoring.dashboards.enabled=true"):
+    for config_map in _render("dashboards.yaml", "monitoring.dashboards.enabled=true", BOOKS):
         assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
         for text in config_map["data"].values():
             dashboard = json.loads(text)
@@ -187,7 +189,7 @@ def test_every_alert_says_what_it_is_and_leads_to_its_runbook(groups: dict[str, 
         assert (rule["labels"]["namespace"], rule["labels"]["release"]) == ("n", "t"), name
         assert rule["annotations"]["summary"], name
         assert rule["annotations"]["description"], name
-        assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
+        assert rule["annotations"]["runbook_url"] == f"https://example.org/runbooks/{name}.md"
     assert {path.stem for path in RUNBOOKS.glob("SicargaBox*.md")} == set(alerts), "runbooks and alerts differ"
     index = (RUNBOOKS / "README.md").read_text()
     for name in alerts:
@@ -220,13 +222,32 @@ def test_an_alert_that_a_site_does_not_want_is_left_out(groups: dict[str, list[d
         "prometheusrule.yaml",
         "monitoring.rules.enabled=true",
         "monitoring.rules.disabled={SicargaBoxSearchSlow}",
-        "monitoring.runbooks=https://example.org/runbooks/",
+        BOOKS,
     )
     left = _alerts({group["name"]: group["rules"] for group in rule["spec"]["groups"]})
     assert set(left) == set(_alerts(groups)) - {"SicargaBoxSearchSlow"}
     assert (
         left["SicargaBoxApiDown"]["annotations"]["runbook_url"] == "https://example.org/runbooks/SicargaBoxApiDown.md"
     )
+
+
+def test_where_nobody_serves_the_runbooks_nothing_leads_to_them(dashboards: dict[str, dict[str, Any]]) -> None:
+    (rule,) = _render("prometheusrule.yaml", "monitoring.rules.enabled=true")
+    rules = _alerts({group["name"]: group["rules"] for group in rule["spec"]["groups"]})
+    assert rules
+    assert not [name for name, one in rules.items() if "runbook_url" in one["annotations"]]
+    for config_map in _render("dashboards.yaml", "monitoring.dashboards.enabled=true"):
+        ((name, text),) = config_map["data"].items()
+        assert not re.search(r"RUNBOOKS|\.md\b", text), name
+        plain = json.loads(text)
+        linked = dashboards[plain["uid"]]
+        # And nothing else is another.
+        linked = {
+            **linked,
+            "panels": [{**panel, "fieldConfig": None} for panel in linked["panels"][:1]] + linked["panels"][1:],
+        }
+        plain["panels"][0]["fieldConfig"] = None
+        assert plain == linked, name
 
 
 def test_dashboards_are_what_their_program_writes() -> None:
@@ -276,7 +297,7 @@ def test_every_alert_is_shown_on_one_dashboard(
         (alerts,) = re.findall(r'alertname=~"([^"]+)"', dashboard["annotations"]["list"][0]["expr"])
         shown[uid] = re.compile(alerts)
         (link,) = dashboard["panels"][0]["fieldConfig"]["overrides"][0]["properties"][0]["value"]
-        assert link["url"] == "docs/runbooks/${__data.fields.alertname}.md"
+        assert link["url"] == "https://example.org/runbooks/${__data.fields.alertname}.md"
     for alert in _alerts(groups):
         assert len([uid for uid, pattern in shown.items() if pattern.fullmatch(alert)]) == 1, alert
 

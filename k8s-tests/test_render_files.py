@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from tests.kubernetes.outline import FILE, outline
-from tests.kubernetes.rendering import CHART, NAMESPACE, PROFILES, RELEASE, helm, named, render
+from tests.kubernetes.rendering import CHART, NAMESPACE, PROFILES, RELEASE, helm, named, of_kind, render
 from tests.settings import REPOSITORY, absent
 
 
@@ -85,19 +86,60 @@ def test_every_script_parses() -> None:
         subprocess.run(["sh", "-n", script], check=True)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_the_notes_say_how_to_sign_in_and_tell_no_password(profile: str) -> None:
+def _notes(profile: str, *sets: str) -> str:
     options = [word for name in PROFILES[profile] for word in ("--values", str(CHART / name))]
+    options += [word for value in sets for word in ("--set", value)]
     told = helm(
         *("install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--dry-run=client", *options),
         # Helm looks at no cluster then, but asks for its version all the same.
         *("--kube-version", "1.34.0") if _takes_version() else (),
     )
-    notes = told.rpartition("NOTES:")[2]
+    return told.rpartition("NOTES:")[2]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_notes_say_how_to_sign_in_and_tell_no_password(profile: str) -> None:
+    notes = _notes(profile)
     assert "Sign in as admin" in notes
     assert "get secret" in notes
     assert "/admin/" in notes
     assert re.search(r"\b[A-Za-z0-9]{40}\b", notes) is None
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_notes_name_what_is_there(profile: str) -> None:
+    documents = render(profile)
+    there = {one["metadata"]["name"] for one in documents}
+    notes = _notes(profile)
+    named_there = re.findall(r"(?:deploy|svc)/(\S+)|get secret (\S+)", notes)
+    assert len(named_there) >= 5
+    for name in (one or other for one, other in named_there):
+        # The external profile's Secrets are the user's own.
+        assert name in there or name.startswith("sicargabox-"), name
+    assert f"exec -i deploy/{RELEASE}-sicargabox-admin -- sicargabox import tariff /dev/stdin <" in notes
+    assert "port-forward svc/sb-sicargabox-flower 5555:80" in notes
+    titles = re.findall(r"/d/(sicargabox-\S+)  (.+)", notes)
+    dashboards = [one for one in of_kind(documents, "ConfigMap") if "-dashboard-" in one["metadata"]["name"]]
+    assert len(titles) == len(dashboards)
+    for one in dashboards:
+        (text,) = one["data"].values()
+        assert (json.loads(text)["uid"], json.loads(text)["title"]) in titles
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_notes_say_what_an_uninstall_deletes_and_what_it_leaves(profile: str) -> None:
+    documents = render(profile)
+    ends: dict[str, set[str]] = {"Delete": set(), "Retain": set()}
+    for one in of_kind(documents, "StatefulSet"):
+        component = one["metadata"]["labels"]["app.kubernetes.io/component"]
+        ends[one["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"]].add(component)
+    notes = _notes(profile).partition("helm uninstall")[2].lower().replace("postgresql", "postgres")
+    (deleted,) = re.findall(r"deletes, .*", notes) or [""]
+    (left,) = re.findall(r"leaves .*", notes) or [""]
+    servers = {"postgres", "redis", "sentinel", "elasticsearch"}
+    assert {name for name in servers if name in deleted} == ends["Delete"]
+    assert {name for name in servers if name in left} == ends["Retain"]
+    assert ("secrets" in left) is bool(of_kind(documents, "Secret"))
 
 
 def _takes_version() -> bool:

@@ -68,6 +68,37 @@ def test_from_outside_only_the_declared_ways_are_open() -> None:
     assert _outside(_policies(render(mode="none"))) == {way for way in without if way[0] != "keda"}
 
 
+def test_a_service_with_a_door_to_the_outside_lets_in_whom_the_values_name() -> None:
+    office, people = "networkPolicy.routeFrom[0].ipBlock.cidr", "networkPolicy.flowerFrom[0].ipBlock.cidr"
+    told = render(
+        "default",
+        *("api.service.type=LoadBalancer", "api.service.externalTrafficPolicy=Local", f"{office}=192.0.2.0/24"),
+        *("flower.service.type=NodePort", f"{people}=198.51.100.0/24"),
+    )
+    services = {one["metadata"]["labels"][COMPONENT]: one["spec"] for one in of_kind(told, "Service")}
+    assert services["api"]["type"] == "LoadBalancer"
+    assert services["api"]["externalTrafficPolicy"] == "Local"
+    assert services["flower"]["type"] == "NodePort"
+    assert "externalTrafficPolicy" not in services["flower"]
+    policies = _policies(told)
+    let_in = {
+        component: {
+            (peer["ipBlock"]["cidr"], port["port"])
+            for rule in spec.get("ingress", [])
+            for peer, port in product(rule["from"], rule["ports"])
+            if "ipBlock" in peer
+        }
+        for component, spec in policies.items()
+    }
+    assert {component: ways for component, ways in let_in.items() if ways} == {
+        "api": {("192.0.2.0/24", 8000)},
+        "admin": {("192.0.2.0/24", 8001)},
+        "flower": {("198.51.100.0/24", 5555)},
+    }
+    # The other way round: a policy takes nothing from a Service that has no such door.
+    assert "externalTrafficPolicy" not in {name for one in of_kind(render(), "Service") for name in one["spec"]}
+
+
 @pytest.mark.parametrize("profile", ["default", "dev", "ha", "external"])
 def test_every_pod_has_a_policy_that_closes_both_directions(profile: str) -> None:
     documents = render(profile)

@@ -12,7 +12,7 @@ import yaml
 
 from sicargabox_core.settings import Settings
 from tests.kubernetes.pods import pods_of, variables
-from tests.kubernetes.rendering import CHART, PROFILES, Refused, named, of_kind, render, text
+from tests.kubernetes.rendering import CHART, PROFILES, Refused, helm, named, of_kind, render, text
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -99,7 +99,7 @@ GITOPS = (
     *("database.internal.existingSecret=d", "redis.internal.existingSecret=e", "redis.sentinel.existingSecret=f"),
     "search.internal.existingSecret=g",
 )
-OPEN_INGRESS = ("route.kind=ingress", "route.host=h", "networkPolicy.enabled=false")
+OFFICE = "networkPolicy.routeFrom[0].ipBlock"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,15 @@ OPEN_INGRESS = ("route.kind=ingress", "route.host=h", "networkPolicy.enabled=fal
             ("route.kind=ingress", "route.host=h", "networkPolicy.enabled=false", "route.ingress.tls.enabled=true"),
             "tls",
         ),
+        (("api.service.type=LoadBalancer",), "api.service.type=LoadBalancer: the NetworkPolicies let nobody in"),
+        (("admin.service.type=NodePort",), "admin.service.type=NodePort: the NetworkPolicies let nobody in"),
+        (("flower.service.type=NodePort", f"{OFFICE}.cidr=192.0.2.0/24"), "say in networkPolicy.flowerFrom"),
+        (("monitoring.runbooks=docs/runbooks",), "monitoring/runbooks"),
+        (
+            (r"podDefaults.labels.app\.kubernetes\.io/component=mine",),
+            "invalid propertyName 'app.kubernetes.io/component'",
+        ),
+        ((r"api.pod.labels.app\.kubernetes\.io/name=mine",), "invalid propertyName 'app.kubernetes.io/name'"),
         (("gitops=true", *GITOPS[1:]), "secretKey.existingSecret must name a Secret"),
         *((("gitops=true", *(one for one in GITOPS if one != left)), left.partition("=")[0]) for left in GITOPS),
     ],
@@ -137,6 +146,38 @@ def test_what_cannot_work_is_refused_by_name(sets: tuple[str, ...], told: str) -
     with pytest.raises(Refused) as refused:
         text("default", *sets)
     assert told in str(refused.value)
+
+
+KNOWN = {
+    "autoscaling.mode=keda": "keda.sh/v1alpha1/ScaledObject",
+    "monitoring.podMonitors.enabled=true": "monitoring.coreos.com/v1/PodMonitor",
+    "monitoring.rules.enabled=true": "monitoring.coreos.com/v1/PrometheusRule",
+    "route.kind=gateway": "gateway.networking.k8s.io/v1/HTTPRoute",
+}
+
+
+@pytest.mark.parametrize("left_out", KNOWN)
+def test_what_the_cluster_does_not_know_is_refused_by_name_and_without_a_cluster_nothing_is(left_out: str) -> None:
+    """Helm knows kinds only of a cluster that it asked; `v1/ConfigMap` stands for one here."""
+
+    def rendered(*sets: str, but: str = "") -> str:
+        kinds = ["v1/ConfigMap", *(kind for kind in KNOWN.values() if kind != but)]
+        values = [*KNOWN, "route.host=h", "route.gateway.name=public", f"{OFFICE}.cidr=192.0.2.0/24", *sets]
+        options = [word for kind in kinds for word in ("--api-versions", kind)]
+        options += [word for value in values for word in ("--set", value)]
+        return helm("template", "sb", str(CHART), *options)
+
+    with pytest.raises(Refused) as refused:
+        rendered(but=KNOWN[left_out])
+    value, kind = left_out.partition("=")[0], KNOWN[left_out].rpartition("/")[2]
+    assert f"- {value}" in str(refused.value)
+    assert str(refused.value).count("\n  - ") == 1
+    # With all there; or where they may come with the same sync.
+    assert f"kind: {kind}\n" in rendered()
+    assert f"kind: {kind}\n" in rendered("gitops=true", *GITOPS, but=KNOWN[left_out])
+    assert f"kind: {kind}\n" in text(
+        "default", *KNOWN, "route.host=h", "route.gateway.name=public", f"{OFFICE}.cidr=192.0.2.0/24"
+    )
 
 
 def test_under_gitops_nothing_is_generated_and_two_renders_are_byte_for_byte_the_same() -> None:

@@ -28,8 +28,16 @@
 {{- $_ := set $queues $queue $name -}}
 {{- end -}}
 {{- end -}}
-{{- if and (eq $values.autoscaling.mode "keda") (lookup "v1" "ConfigMap" .Release.Namespace "kube-root-ca.crt") (not (.Capabilities.APIVersions.Has "keda.sh/v1alpha1/ScaledObject")) -}}
+{{- if and (eq $values.autoscaling.mode "keda") (include "sicargabox.lacks" (list . "keda.sh/v1alpha1/ScaledObject")) -}}
 {{- $problems = append $problems "autoscaling.mode=keda: this cluster has no KEDA; install it, or set autoscaling.mode=none" -}}
+{{- end -}}
+{{- range $value, $kind := dict "podMonitors" "PodMonitor" "rules" "PrometheusRule" -}}
+{{- if and (get $values.monitoring $value).enabled (include "sicargabox.lacks" (list $ (printf "monitoring.coreos.com/v1/%s" $kind))) -}}
+{{- $problems = append $problems (printf "monitoring.%s.enabled: this cluster knows no %s; install the Prometheus operator (or its CRDs), or set monitoring.%s.enabled=false" $value $kind $value) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $values.route.kind "gateway") (include "sicargabox.lacks" (list . "gateway.networking.k8s.io/v1/HTTPRoute")) -}}
+{{- $problems = append $problems "route.kind=gateway: this cluster knows no HTTPRoute; install the Gateway API's CRDs, or set route.kind=ingress" -}}
 {{- end -}}
 {{- if eq $values.database.mode "external" -}}
 {{- if not $values.database.external.host }}{{ $problems = append $problems "database.mode=external: set database.external.host" }}{{ end -}}
@@ -47,6 +55,14 @@
 {{- if ne $values.route.kind "none" -}}
 {{- if not $values.route.host }}{{ $problems = append $problems "route.kind: set route.host" }}{{ end -}}
 {{- if and $values.networkPolicy.enabled (not $values.networkPolicy.routeFrom) }}{{ $problems = append $problems "route.kind and networkPolicy.enabled: say in networkPolicy.routeFrom where the controller's pods are" }}{{ end -}}
+{{- end -}}
+{{- if $values.networkPolicy.enabled -}}
+{{- range $part, $from := dict "api" "routeFrom" "admin" "routeFrom" "flower" "flowerFrom" -}}
+{{- $there := get $values $part -}}
+{{- if and (ne $there.service.type "ClusterIP") (ne $there.enabled false) (not (get $values.networkPolicy $from)) -}}
+{{- $problems = append $problems (printf "%s.service.type=%s: the NetworkPolicies let nobody in; say in networkPolicy.%s who may come, for example [{ipBlock: {cidr: 192.0.2.0/24}}]" $part $there.service.type $from) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if and (eq $values.route.kind "gateway") (not $values.route.gateway.name) -}}
 {{- $problems = append $problems "route.kind=gateway: set route.gateway.name" -}}
@@ -68,4 +84,11 @@
 {{- if $problems -}}
 {{- fail (printf "\n  - %s" (join "\n  - " $problems)) -}}
 {{- end -}}
+{{- end }}
+
+{{/* Whether the cluster that is rendered for is known and has not this kind: (list root group/version/kind). Without a
+     cluster (helm template) Helm knows groups and no kinds, and under GitOps the CRDs may come with the same sync. */}}
+{{- define "sicargabox.lacks" -}}
+{{- $root := index . 0 -}}{{- $known := $root.Capabilities.APIVersions -}}
+{{- if and ($known.Has "v1/ConfigMap") (not $root.Values.gitops) (not ($known.Has (index . 1))) }}true{{ end -}}
 {{- end }}

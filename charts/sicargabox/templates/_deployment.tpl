@@ -107,6 +107,9 @@ metadata:
   {{- end }}
 spec:
   type: {{ $service.type }}
+  {{- if and $service.externalTrafficPolicy (ne $service.type "ClusterIP") }}
+  externalTrafficPolicy: {{ $service.externalTrafficPolicy }}
+  {{- end }}
   ports:
     - name: http
       port: {{ $service.port }}

@@ -62,6 +62,9 @@ topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: {{ $key }}
     whenUnsatisfiable: {{ $how }}
+    # A node that takes no pods (a control plane's, a drained or a lost one) is none to be fair to: with the default each
+    # of them would hold back the second pod on every other node.
+    nodeTaintsPolicy: Honor
     labelSelector:
       matchLabels:
         {{- include "sicargabox.selector" (list $root (index $ 1)) | nindent 8 }}
