@@ -33,8 +33,15 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """A failure shows the namespaces that are open then: they are gone when a person reads it."""
+    """A failure shows the namespaces that are open then: they are gone when a person reads it.
+
+    What its fixtures and itself have measured counts when it has passed, and is forgotten when it has not.
+    """
     report: pytest.TestReport = yield  # type: ignore[assignment]  # pytest's own shape of a wrapper
+    if call.when == "call" and report.passed:
+        item.config.stash[FIGURES].passed()
+    elif not report.passed:
+        item.config.stash[FIGURES].failed()
     cluster = item.config.stash.get(CLUSTER, None)
     if report.failed and call.when != "teardown" and cluster is not None:
         report.sections += [(f"namespace {name}", cluster.report(name)) for name in cluster.namespaces]
@@ -42,7 +49,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """One line for each figure, whether its test passed or not."""
+    """One line for each figure of a test that passed."""
     if told := config.stash[FIGURES].told:
         terminalreporter.section("measured on the cluster")
         for figure in told:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterator
 from itertools import product
 
 import pytest
 
+from tests.kubernetes.asked_figures import asked, of_dashboards, of_rules, series
 from tests.kubernetes.cluster import Cluster, KubectlFailed
-from tests.kubernetes.declared_ways import PROCESSES, WAYS
-from tests.kubernetes.installation import COMPONENT
+from tests.kubernetes.declared_ways import PROCESSES, WAYS, WORKERS
+from tests.kubernetes.figures import Figures
+from tests.kubernetes.idle import memory
+from tests.kubernetes.installation import COMPONENT, succeeded
+from tests.kubernetes.load import QUEUES
 from tests.kubernetes.probing import Target, open_from, open_from_new, start
 from tests.kubernetes.replicated import Replicated, replicated
 from tests.servers.ports import wait_until
@@ -18,23 +24,48 @@ from tests.settings import absent
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 SERVERS = ("postgres", "redis", "sentinel", "elasticsearch")
-PORTS = {
-    "api": 8000,
-    "admin": 8001,
-    **dict.fromkeys(PROCESSES[2:], 9100),
-    "postgres": 5432,
-    "redis": 6379,
-    "sentinel": 26379,
-    "elasticsearch": 9200,
+PORTS: dict[str, tuple[int, ...]] = {
+    "api": (8000,),
+    "admin": (8001,),
+    **dict.fromkeys(PROCESSES[2:], (9100,)),
+    "flower": (5555,),
+    "postgres": (5432,),
+    # The second is the exporter's.
+    "redis": (6379, 9121),
+    "sentinel": (26379, 9121),
+    "elasticsearch": (9200,),
+}
+FIGURES = {
+    ("api", 8000),
+    *((component, 9100) for component in ("scheduler", *WORKERS)),
+    *((component, 9121) for component in ("redis", "sentinel")),
 }
 SCALER = "sicargabox_scaler"
+_SCRAPE = """
+import json, sys, urllib.request
+def text(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+print(json.dumps([text(url) for url in sys.argv[1:]]))
+"""
 
 
 @pytest.fixture(scope="module")
-def network(cluster: Cluster) -> Iterator[Replicated]:
-    """One of each component, and nobody changes anything."""
+def monitoring(cluster: Cluster) -> Iterator[str]:
+    """The namespace that Prometheus is in."""
+    with cluster.namespace("monitoring") as namespace:
+        yield namespace
+
+
+@pytest.fixture(scope="module")
+def network(cluster: Cluster, monitoring: str) -> Iterator[Replicated]:
+    """One of each component, with all that can be watched, and nobody changes anything."""
     cluster.require("keda.sh/v1alpha1", "KEDA", "install it in the cluster, in the namespace keda.")
-    with replicated(cluster, "network") as made:
+    cluster.require("monitoring.coreos.com/v1", "the Prometheus operator's CRDs", "apply them to the cluster.")
+    label = r"networkPolicy.monitoringFrom[0].namespaceSelector.matchLabels.kubernetes\.io/metadata\.name"
+    watched = (f"monitoring.{what}.enabled=true" for what in ("podMonitors", "rules", "dashboards"))
+    sets = ("flower.enabled=true", "redis.exporter.enabled=true", f"{label}={monitoring}", *watched)
+    with replicated(cluster, "network", *sets) as made:
         for component in PORTS:
             made.installation.wait_ready(component)
         yield made
@@ -69,12 +100,12 @@ def _address(cluster: Cluster, namespace: str, pod: str) -> str:
 
 
 def _targets(network: Replicated, but: str = "") -> dict[Target, str]:
-    """An address of each component, of another pod than ``but``; and the API of Kubernetes."""
+    """Every address of each component, of other pods than ``but``; and the API of Kubernetes."""
     found: dict[Target, str] = {}
-    for component, port in PORTS.items():
+    for component, ports in PORTS.items():
         for pod in network.installation.ready(component):
             if pod["metadata"]["name"] != but:
-                found[str(pod["status"]["podIP"]), port] = component
+                found |= {(str(pod["status"]["podIP"]), port): component for port in ports}
     kubernetes = network.installation.cluster.object("service", "kubernetes", "--namespace", "default")
     found[str(kubernetes["spec"]["clusterIP"]), 443] = "kubernetes"
     return found
@@ -84,7 +115,7 @@ def _targets(network: Replicated, but: str = "") -> dict[Target, str]:
 def test_each_pod_reaches_what_is_declared_and_nothing_else(network: Replicated) -> None:
     installation = network.installation
     found, possible = set(), set()
-    for component in (*PROCESSES, *SERVERS):
+    for component in (*PROCESSES, "flower", *SERVERS):
         pod = str(installation.ready(component)[0]["metadata"]["name"])
         targets = _targets(network, but=pod)
         reached = open_from(installation.cluster, installation.namespace, pod, component, targets)
@@ -105,21 +136,38 @@ def test_strangers_reach_nothing(network: Replicated, elsewhere: str) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_the_pods_of_helm_test_reach_what_they_test(network: Replicated) -> None:
-    installation = network.installation
-    labels = {"app.kubernetes.io/instance": installation.release, "app.kubernetes.io/name": "sicargabox"}
-    pod = start(installation.cluster, installation.namespace, {**labels, COMPONENT: "test"}, ["sleep", "600"])
-    targets, declared = _targets(network), {way for way in WAYS if way[0] == "test"}
+@pytest.mark.parametrize("component", ["test", "migrate"])
+def test_pods_that_end_reach_what_is_declared_and_nothing_else(network: Replicated, component: str) -> None:
+    labels = {"app.kubernetes.io/instance": network.installation.release, "app.kubernetes.io/name": "sicargabox"}
+    pod = _asking(network, network.installation.namespace, {**labels, COMPONENT: component})
+    _reaches(network, network.installation.namespace, pod, {(to, port) for one, to, port in WAYS if one == component})
 
-    def found() -> set[tuple[str, str, int]]:
-        reached = open_from(installation.cluster, installation.namespace, pod, "probe", targets)
-        return {("test", targets[one], one[1]) for one in reached}
+
+@pytest.mark.usefixtures("elsewhere")
+def test_prometheus_reaches_the_figures_and_nothing_else(network: Replicated, monitoring: str) -> None:
+    """The API's are on the port of its pages, which have no other."""
+    pod = _asking(network, monitoring, {"app": "prometheus"})
+    _reaches(network, monitoring, pod, FIGURES)
+
+
+def _asking(network: Replicated, namespace: str, labels: dict[str, str]) -> str:
+    return start(network.installation.cluster, namespace, labels, ["sleep", "600"])
+
+
+def _reaches(network: Replicated, namespace: str, pod: str, declared: set[tuple[str, int]]) -> None:
+    targets, cluster = _targets(network), network.installation.cluster
+    if namespace != network.installation.namespace:
+        # Nothing keeps a pod of another namespace from there.
+        targets = {one: what for one, what in targets.items() if what != "kubernetes"}
+
+    def found() -> set[tuple[str, int]]:
+        return {(targets[one], one[1]) for one in open_from(cluster, namespace, pod, "probe", targets)}
 
     # A cluster hears of a new pod's address a moment after the pod has begun.
     wait_until(lambda: _quietly(found) == declared, seconds=60, what=f"the ways are {declared}", interval=1)
 
 
-def _quietly(ask: Callable[[], set[tuple[str, str, int]]]) -> set[tuple[str, str, int]]:
+def _quietly(ask: Callable[[], set[tuple[str, int]]]) -> set[tuple[str, int]]:
     """Nothing while the pod does not run yet."""
     try:
         return ask()
@@ -162,3 +210,71 @@ def test_keda_reaches_the_database_and_its_role_reads_six_columns_alone(network:
     for table, column in product(["tasks"], ["payload", "id"]):
         with pytest.raises(KubectlFailed, match="permission denied"):
             installation.psql(f"SET ROLE {SCALER}; SELECT {column} FROM {table} LIMIT 1")
+
+
+def test_what_alerts_and_dashboards_look_for_is_really_told(network: Replicated, monitoring: str) -> None:
+    """By the endpoints that the PodMonitors name, after some work has been done and some searches were answered."""
+    installation = network.installation
+    with network.load(rate=5, searches=3) as load:
+        network.flows(load, time.time())
+    endpoints = list(_endpoints(network))
+    assert {component for component, _ in endpoints} == {component for component, _ in FIGURES}
+    pod = _asking(network, monitoring, {"app": "prometheus"})
+    urls = [f"http://{host}:{port}/metrics" for _, (host, port) in endpoints]
+    told: list[str] = []
+
+    def scraped() -> bool:
+        where = ("exec", "--namespace", monitoring, pod, "--container", "probe", "--")
+        try:
+            told[:] = json.loads(installation.cluster.kubectl(*where, "python", "-c", _SCRAPE, *urls))
+        except KubectlFailed:
+            return False
+        return True
+
+    wait_until(scraped, seconds=60, what="every endpoint has told its figures", interval=2)
+    names = {name for text in told for name in series(text)}
+    where = ("--namespace", installation.namespace)
+    (rules,) = installation.cluster.object("prometheusrule", *where)["items"]
+    boards = installation.cluster.objects(installation.namespace, "configmaps", "grafana_dashboard")
+    wanted = {name for expression in (*of_rules(rules), *of_dashboards(boards)) for name, _ in asked(expression)}
+    ours = {name for name in wanted if name.startswith(("sicargabox_", "redis_"))}
+    assert len(ours) > 30
+    assert sorted(ours - names) == []
+
+
+def _endpoints(network: Replicated) -> Iterator[tuple[str, Target]]:
+    """Component and address of every pod that a PodMonitor chooses."""
+    installation = network.installation
+    for monitor in installation.cluster.objects(installation.namespace, "podmonitors"):
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        component = str(monitor["spec"]["selector"]["matchLabels"][COMPONENT])
+        for pod in installation.ready(component):
+            ports = [port for one in pod["spec"]["containers"] for port in one.get("ports", [])]
+            (number,) = [port["containerPort"] for port in ports if port.get("name") == endpoint["port"]]
+            yield component, (str(pod["status"]["podIP"]), int(number))
+
+
+def test_a_pod_that_has_nothing_to_do_holds_no_more_than_it_asks_for(network: Replicated, figures: Figures) -> None:
+    network.ledger.settle()
+    memory(network.installation, figures, "default profile, one of each")
+
+
+def test_helm_test_brings_workers_from_none_and_asks_the_sentinels(network: Replicated, figures: Figures) -> None:
+    """The last of these: afterwards nobody works here."""
+    installation = network.installation
+    before = network.ledger.stories()
+    fast = [f"workerDefaults.autoscaling.{which}=15" for which in ("cooldownSeconds", "scaleDownStabilizationSeconds")]
+    installation.upgrade("workerDefaults.autoscaling.minReplicas=0", *fast)
+    wait_until(
+        lambda: not any(installation.pods(component) for component in WORKERS),
+        seconds=300,
+        what="no worker is left",
+        interval=2,
+    )
+    began = time.monotonic()
+    told = installation.test()
+    row = "default profile, workers from none, Sentinels asked: `helm test`"
+    figures.note("install", row, "seconds", time.monotonic() - began)
+    assert succeeded(told) >= len(QUEUES) + 2
+    done = {one.queue for name, one in network.ledger.stories().items() if name not in before and one.finished == 1}
+    assert done == set(QUEUES)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.figures import COUNTED, Figures
+from tests.kubernetes.figures import Figures
 from tests.kubernetes.load import Load, no_op
 from tests.kubernetes.next_release import COLUMN, after, build
 from tests.kubernetes.replicated import Replicated, replicated
@@ -58,27 +58,36 @@ def _tags(release: Replicated) -> dict[str, set[str]]:
     }
 
 
-def _begun(release: Replicated, load: Load) -> float:
-    """Some tasks that no drain waits for are under way; returns when that was so."""
+def _begun(release: Replicated, load: Load) -> None:
+    """Some tasks that no drain waits for are under way."""
     before = set(load.accepted)
     load.send(*(no_op(queue, seconds=LONG_SECONDS, note="long") for queue in ("ai_generation", "elasticsearch")))
     release.flows(load, time.time())
     assert set(load.accepted) > before
-    return time.time()
 
 
-def test_an_upgrade_and_the_way_back_fail_no_request_and_lose_no_task(release: Replicated, figures: Figures) -> None:
-    row = "upgrade to images with one more migration, and rollback"
-    installation, tag = release.installation, machine().image_tag
+def _judged(release: Replicated, figures: Figures, row: str, load: Load, began: float) -> None:
+    """The laws, and not one failed request."""
+    release.judge(figures, row, load)
+    assert load.answers().problems == {}
+    stories = [story for one, story in release.ledger.stories().items() if one in set(load.accepted)]
+    again = [one for one in stories if one.claims > 1 and one.finished_at]
+    assert any(began < (one.finished_at or 0) for one in again), "no task was under way: this proves nothing"
+
+
+def test_an_upgrade_fails_no_request_and_loses_no_task(release: Replicated, figures: Figures) -> None:
+    row = "`helm upgrade` to images with one more migration (all is ready)"
+    installation = release.installation
     newer = after(_schema(release))
     next_tag = build(_schema(release))
     # What ours read, and what makes the Redis pods go round: each primary among them hands over.
     values = ("settings.RESULT_TTL_SECONDS=7200", "redis.internal.pod.annotations.changed=yes")
     servers = _servers(release)
-    with release.load(rate=5, searches=3) as load:
+    with release.under_load(searches=3) as load:
         _begun(release, load)
         began = time.time()
-        figures.note(row, "helm upgrade until all is ready", installation.upgrade(f"image.tag={next_tag}", *values))
+        took = installation.upgrade(f"image.tag={next_tag}", *values)
+        ready = time.time()
         assert _servers(release) == servers
         assert (_schema(release), _has_column(release)) == (newer, True)
         assert _tags(release) == {component: {next_tag} for component in OURS}
@@ -90,9 +99,22 @@ def test_an_upgrade_and_the_way_back_fail_no_request_and_lose_no_task(release: R
         )
         release.wait_whole()
         release.flows(load, time.time())
+        figures.note("faults", row, "over, s", took)
+        figures.note("faults", row, "next task, s", release.next_end(load, ready) - began)
+    _judged(release, figures, row, load, began)
 
+
+def test_the_way_back_fails_no_request_and_loses_no_task(release: Replicated, figures: Figures) -> None:
+    """Of the installation that the test above has upgraded."""
+    row = "`helm rollback` from it (all is ready)"
+    installation, tag = release.installation, machine().image_tag
+    assert _has_column(release), "it was not upgraded"
+    newer, servers = _schema(release), _servers(release)
+    with release.under_load(searches=3) as load:
         _begun(release, load)
-        figures.note(row, "helm rollback until all is ready", installation.rollback())
+        began = time.time()
+        took = installation.rollback()
+        ready = time.time()
         assert _servers(release) == servers
         # The older release's job has run again, and found nothing to do.
         assert (_schema(release), _has_column(release)) == (newer, True)
@@ -100,16 +122,9 @@ def test_an_upgrade_and_the_way_back_fail_no_request_and_lose_no_task(release: R
         assert _tags(release) == {component: {tag} for component in OURS}
         release.wait_whole()
         release.flows(load, time.time())
-    verdict = release.judge(load)
-    answers = load.answers()
-    assert answers.problems == {}
-    assert verdict.accepted >= 1000
-    stories = [story for one, story in release.ledger.stories().items() if one in set(load.accepted)]
-    again = [one for one in stories if one.claims > 1 and one.finished_at]
-    assert any(began < (one.finished_at or 0) for one in again), "no task was under way: this proves nothing"
-    figures.note(row, "requests", answers.requests, COUNTED)
-    figures.note(row, "requests that failed", answers.errors, COUNTED)
-    release.tell(figures, row, verdict)
+        figures.note("faults", row, "over, s", took)
+        figures.note("faults", row, "next task, s", release.next_end(load, ready) - began)
+    _judged(release, figures, row, load, began)
 
 
 def _job_images(release: Replicated) -> set[str]:

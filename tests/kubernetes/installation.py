@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.kubernetes.cluster import Cluster, KubectlFailed, Object, ready
-from tests.kubernetes.rendering import CHART, PROFILES, RELEASE
+from tests.kubernetes.rendering import CHART, PROFILES, RELEASE, Document, helm
 from tests.kubernetes.ways_in import PortForward, forwarded, node_port
 from tests.programs import program
 from tests.servers.ports import wait_until
@@ -34,13 +38,14 @@ class HelmFailed(Exception):
 
 @dataclass
 class Installation:
-    """One release in one namespace. ``sets``: as after ``--set``, of every installation and upgrade."""
+    """One release in one namespace. ``sets``: as after ``--set``, ``files``: of values, of every change of it."""
 
     cluster: Cluster
     namespace: str
     profile: str = "default"
     sets: Sequence[str] = ()
     release: str = RELEASE
+    files: Sequence[Path] = ()
     _ways: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _public: str | None = None
 
@@ -68,7 +73,8 @@ class Installation:
         """Profile, images and values as options of Helm."""
         prefix = machine().image_prefix
         images = [f"{where}.repository={prefix}{name}" for name, where in _IMAGES.items()]
-        values = [word for name in PROFILES[self.profile] for word in ("--values", str(CHART / name))]
+        files = (*(CHART / name for name in PROFILES[self.profile]), *self.files)
+        values = [word for name in files for word in ("--values", str(name))]
         every = (f"image.tag={machine().image_tag}", "image.pullPolicy=IfNotPresent", *images, *self.sets, *sets)
         return [*values, *(word for one in every for word in ("--set", one))]
 
@@ -99,6 +105,30 @@ class Installation:
     def test(self) -> str:
         """``helm test``: what it prints. Raises ``HelmFailed`` when a test fails."""
         return self.helm("test", self.release, "--timeout", f"{TIMEOUT_SECONDS}s")
+
+    # --- without a release -------------------------------------------------------------------------------------------
+    def rendered(self, *sets: str) -> list[Document]:
+        """What an installation would make. Raises ``Refused``."""
+        made = helm(
+            *("template", self.release, str(CHART), "--namespace", self.namespace, "--skip-tests"),
+            *("--kube-version", self.cluster.version),
+            *self.options(*sets),
+        )
+        return [one for one in yaml.safe_load_all(made) if one]
+
+    def apply(self, documents: Iterable[Document]) -> None:
+        """Makes objects that were rendered, without Helm."""
+        inside = {"namespace": self.namespace}
+        self.cluster.apply(*(one | {"metadata": one["metadata"] | inside} for one in documents))
+
+    def dry_run(self, documents: Sequence[Document]) -> None:
+        """Whether the cluster would take them, without a warning: one is what breaks restricted Pod Security.
+
+        Raises ``KubectlFailed``.
+        """
+        everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
+        dry = ("apply", "--server-side", "--dry-run=server", "--warnings-as-errors", "--filename", "-")
+        self.cluster.kubectl(*dry, "--namespace", self.namespace, given=everything)
 
     @property
     def notes(self) -> str:
@@ -209,6 +239,13 @@ class Installation:
         """Ends ways in; the release stays."""
         self._ways.close()
         self._public = None
+
+
+def succeeded(told: str) -> int:
+    """How many pods of ``helm test`` there were, by what it printed, all of which must have succeeded."""
+    suites = re.findall(r"TEST SUITE:\s+(\S+)", told)
+    assert re.findall(r"Phase:\s+(\S+)", told) == ["Succeeded"] * len(suites), told
+    return len(suites)
 
 
 @contextlib.contextmanager

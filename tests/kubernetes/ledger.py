@@ -47,7 +47,7 @@ SELECT task, max(queue) AS queue,
   extract(epoch FROM max(at) FILTER (WHERE state = 'SUCCESS')) AS finished_at,
   string_agg(state, ' ' ORDER BY number) AS states,
   string_agg(DISTINCT worker, ' ') AS workers
-FROM tests_ledger.notes GROUP BY task
+FROM tests_ledger.notes GROUP BY task HAVING min(at) >= to_timestamp({since})
 """
 _UNFINISHED = "SELECT count(*) AS many FROM tasks WHERE finished_at IS NULL AND name LIKE '%.no_op'"
 
@@ -74,16 +74,16 @@ class Verdict:
     accepted: int
     lost: tuple[str, ...]
     finished_twice: tuple[str, ...]
-    executed_again: int
+    begun_again: int
 
     @property
     def figures(self) -> dict[str, int]:
-        """As numbers."""
+        """As numbers, by the columns of the table of faults."""
         return {
             "accepted": self.accepted,
             "lost": len(self.lost),
-            "finished_twice": len(self.finished_twice),
-            "executed_again": self.executed_again,
+            "finished twice": len(self.finished_twice),
+            "begun again": self.begun_again,
         }
 
 
@@ -95,9 +95,9 @@ class Ledger:
         self._installation, self._patience = installation, patience
         installation.psql(_INSTALL, patience)
 
-    def stories(self) -> dict[str, Story]:
-        """Of every task that something has happened to since the ledger began."""
-        found = [Story(**row) for row in self._installation.rows(_STORIES, self._patience)]
+    def stories(self, since: float = 0) -> dict[str, Story]:
+        """Of every task that was accepted since then, and since the ledger began."""
+        found = [Story(**row) for row in self._installation.rows(_STORIES.format(since=since), self._patience)]
         return {one.task: one for one in found}
 
     def settle(self, seconds: float = 180) -> float:
@@ -127,7 +127,7 @@ def judge(accepted: Collection[str], stories: dict[str, Story]) -> Verdict:
         accepted=len(known),
         lost=tuple(f"{one}: {story.states if story else 'not in SQL'}" for one, story in known if not _done(story)),
         finished_twice=tuple(f"{one}: {story.states}" for one, story in known if story and story.finished > 1),
-        executed_again=sum(1 for _, story in known if story and story.claims > 1),
+        begun_again=sum(1 for _, story in known if story and story.claims > 1),
     )
 
 

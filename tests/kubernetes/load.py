@@ -23,8 +23,11 @@ from sicargabox_core.tasks.contracts import TASKS
 from tests.faults.books import Books
 from tests.faults.load import Load as Client
 from tests.faults.load import Request
+from tests.servers.ports import wait_until
 
 QUEUES = ("elasticsearch", "ai_generation", "learning", "celery")
+# What a law is judged by: of so many accepted tasks none may be lost.
+LEAST = 1000
 _NO_OPS = {str(spec.queue): name for name, spec in TASKS.items() if name.endswith(".no_op")}
 _CLIENTS = 12
 _SEARCHERS = 4
@@ -37,6 +40,11 @@ def no_op(on: str, seconds: float = 0, note: str = "") -> Request:
     """A request for a task that works so long on that queue."""
     name = _NO_OPS[on]
     return Request("no_op", on, f"/tasks/{name}", {"note": note, "seconds": seconds}, uuid.uuid4().hex)
+
+
+def backlog(count: int, seconds: float = 0, queues: Sequence[str] = QUEUES) -> list[Request]:
+    """As many, on each queue in turn, so that some are waiting when a fault comes."""
+    return [no_op(queues[number % len(queues)], seconds, str(number)) for number in range(count)]
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,8 @@ class Load:
         self._commands: queue.Queue[str | None] = queue.Queue()
         self._running = threading.Thread(target=self._run, name="load", daemon=True)
         self._searches = Searches(url, searches)
+        # Of this machine's clock, since 1970.
+        self.began = 0.0
 
     def _run(self) -> None:
         self._client.run(iter(self._commands.get, None))
@@ -91,6 +101,7 @@ class Load:
 
     def __enter__(self) -> Load:
         """Begins."""
+        self.began = time.time()
         self._running.start()
         self._searches.start()
         return self
@@ -120,23 +131,31 @@ class Load:
         """Tasks by rate again."""
         self._commands.put("go")
 
+    def reach(self, count: int = LEAST, seconds: float = 300) -> None:
+        """Until so many are accepted; raises ``AssertionError`` after ``seconds``."""
+        wait_until(lambda: len(self.accepted) >= count, seconds=seconds, what=f"{count} are accepted", interval=0.5)
+
     @property
     def accepted(self) -> list[str]:
         """Ids that the API has told so far."""
         self.books.read()
         return [one.id for one in self.books.accepted]
 
+    def problems(self) -> list[tuple[float, str]]:
+        """When a request ended without a 2xx, and how, in that order."""
+        self.books.read()
+        of_tasks = [(at, problem) for at, _, problem in self.books.errors]
+        return sorted([*of_tasks, *((at, problem) for at, problem in list(self._searches.told) if problem)])
+
     def answers(self, *, away: Sequence[tuple[float, float]] = ()) -> Answers:
         """So far, without requests that ended while ``away`` (from, until; of this machine's clock, since 1970)."""
-        self.books.read()
 
         def counts(at: float) -> bool:
             return not any(begin <= at <= end for begin, end in away)
 
-        problems = Counter(problem for at, _, problem in self.books.errors if counts(at))
-        problems += Counter(problem for at, problem in self._searches.told if problem and counts(at))
+        problems = Counter(problem for at, problem in self.problems() if counts(at))
         good = sum(counts(one.at) for one in self.books.accepted)
-        good += sum(counts(at) for at, problem in self._searches.told if not problem)
+        good += sum(counts(at) for at, problem in list(self._searches.told) if not problem)
         return Answers(good + sum(problems.values()) + len(self.books.refused), problems)
 
 
