@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from sicargabox_core.observability import METRICS
+from tests.kubernetes.asked_figures import asked, of_dashboard
 from tests.programs import program
 from tests.settings import REPOSITORY
 
@@ -66,8 +66,6 @@ FOREIGN = {
 }
 # With a last / that no link has twice.
 BOOKS = "monitoring.runbooks=https://example.org/runbooks/"
-_SELECTED = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?=\{|\[)")
-_LABEL = re.compile(r"[{,]\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(?:=~|!~|!=|=)")
 
 
 def _render(template: str, *values: str) -> list[dict[str, Any]]:
@@ -121,17 +119,9 @@ def _known(groups: dict[str, list[dict[str, Any]]]) -> dict[str, set[str] | None
     return known
 
 
-def _asked(expr: str) -> Iterator[tuple[str, set[str]]]:
-    """Each series of an expression with the labels it is selected by."""
-    for found in _SELECTED.finditer(expr):
-        rest = expr[found.end() :]
-        selector = rest[: rest.index("}") + 1] if rest.startswith("{") else ""
-        yield found[1], set(_LABEL.findall(selector))
-
-
 def _unknown(expr: str, known: dict[str, set[str] | None]) -> list[str]:
     wrong = []
-    series = list(_asked(expr))
+    series = list(asked(expr))
     assert series, f"no series was found in {expr}"
     for name, labels in series:
         if name not in known:
@@ -139,20 +129,6 @@ def _unknown(expr: str, known: dict[str, set[str] | None]) -> list[str]:
         elif (declared := known[name]) is not None and not labels <= declared:
             wrong.append(f"{name}{{{', '.join(labels - declared)}}}")
     return wrong
-
-
-def _expressions(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for panel in dashboard["panels"]:
-        for target in panel["targets"]:
-            yield panel["title"], target["expr"]
-    for annotation in dashboard["annotations"]["list"]:
-        yield annotation["name"], annotation["expr"]
-    for variable in dashboard["templating"]["list"]:
-        if variable["type"] == "query":
-            yield (
-                variable["name"],
-                re.sub(r"label_values\((.*), \w+\)", r"last_over_time(\1[1h])", variable["definition"]),
-            )
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -264,7 +240,7 @@ def test_dashboards_look_for_figures_that_exist_and_promql_that_parses(
     known = _known(groups)
     recorded: list[dict[str, str]] = []
     for uid, dashboard in dashboards.items():
-        for title, written in _expressions(dashboard):
+        for title, written in of_dashboard(dashboard):
             assert not _unknown(written, known), (uid, title)
             recorded.append({"record": f"checked:{len(recorded)}", "expr": written.replace("$__rate_interval", "5m")})
     rules = tmp_path / "rules.yaml"
