@@ -7,8 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from prometheus_client import REGISTRY
+
 from sicargabox_core.db import Database
-from sicargabox_core.scheduler import BACK_OFF_MOST_SECONDS, Job
+from sicargabox_core.scheduler import BACK_OFF_MOST_SECONDS, Job, Scheduler
+from sicargabox_core.search import evaluation
+from sicargabox_core.search.evaluate import Labelled, Outcome
+from sicargabox_core.settings import Settings
 from sicargabox_core.tasks import store
 from sicargabox_core.tasks.contracts import NO_OP, NoOp, State
 from tests.servers.ports import wait_until
@@ -67,3 +73,28 @@ def test_it_reconciles_while_redis_is_away_and_stops_on_sigterm(
         database.dispose()
         system.close()
     assert "Traceback" not in (tmp_path / "scheduler.log").read_text()
+
+
+def test_the_last_measurement_of_the_search_is_told_and_none_before_there_is_one(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=sqlite_url)
+    scheduler = Scheduler(settings)
+    (job,) = [job for job in scheduler.jobs if job.name == "search quality"]
+    told = "sicargabox_search_quality_ratio"
+    try:
+        job.run()
+        assert REGISTRY.get_sample_value(told, {"measure": "hit5"}) is None
+        counted = [one for one in (Labelled(f"query {n}", frozenset({"8518"})) for n in range(40)) if one.counted]
+        outcomes = [Outcome(one, 1 if at % 2 else None, at % 2, None) for at, one in enumerate(counted[:10])]
+        made = evaluation.evaluated("tantivy", outcomes, left_out=0, before=None)
+        with scheduler.database.write() as session:
+            evaluation.keep(session, "00000000-0000-7000-8000-000000000001", made, most=10)
+        job.run()
+        shares = {name: REGISTRY.get_sample_value(told, {"measure": name}) for name in ("hit1", "hit5", "none", "mrr")}
+        assert shares == {"hit1": 0.5, "hit5": 0.5, "none": 0.5, "mrr": 0.5}
+        assert REGISTRY.get_sample_value("sicargabox_search_quality_losses", {"set": "own"}) == 0
+        moment = REGISTRY.get_sample_value("sicargabox_search_quality_timestamp_seconds", {"set": "own"})
+        assert moment == pytest.approx(scheduler.database.now().timestamp(), abs=60)
+    finally:
+        scheduler.database.dispose()

@@ -64,6 +64,9 @@ def test_production_refuses_what_is_embedded_or_generated(missing: dict[str, str
         ("public_url", "sicargabox.example"),
         ("admin_url", "ftp://sicargabox.example"),
         ("trusted_proxies", "127.0.0.1,proxy"),
+        ("evaluation_schedule", "domingo 04:00"),
+        ("evaluation_schedule", "sunday 24:00"),
+        ("evaluation_schedule", "04:00"),
         ("trusted_proxies", "10.0.0.7/8"),
     ],
 )

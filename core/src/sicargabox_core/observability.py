@@ -100,6 +100,9 @@ BREAKER_OPEN = Gauge(
 )
 BREAKER_FAILURES = Counter("sicargabox_breaker_failures_total", "Calls behind a breaker that failed.", ["breaker"])
 BREAKER_OPENINGS = Counter("sicargabox_breaker_openings_total", "Times a closed breaker opened.", ["breaker"])
+WORKER_DEAF = Counter(
+    "sicargabox_worker_deaf_total", "Connections that asked Redis for no messages though a child was free; made anew."
+)
 BREAKER_OPENED = Gauge(
     "sicargabox_breaker_opened_timestamp_seconds",
     "Unix time at which the breaker last opened; 0 while it never did.",
@@ -167,6 +170,25 @@ HTTP_SECONDS = Histogram(
 SEARCHES = Counter("sicargabox_searches_total", "Searches by engine and whether degraded.", ["engine", "degraded"])
 SEARCH_SECONDS = Histogram(
     "sicargabox_search_seconds", "Time of one search without HTTP.", ["engine"], buckets=HTTP_BUCKETS
+)
+
+SEARCH_QUALITY = Gauge(
+    "sicargabox_search_quality_ratio",
+    "Of the counted half of our labelled queries at the last measurement: hit1, hit5, none found, mrr.",
+    ["measure"],
+    multiprocess_mode="mostrecent",
+)
+SEARCH_QUALITY_LOSSES = Gauge(
+    "sicargabox_search_quality_losses",
+    "Figures that were worse at the last measurement than at the one before, by more than chance explains.",
+    ["set"],
+    multiprocess_mode="mostrecent",
+)
+SEARCH_QUALITY_TIME = Gauge(
+    "sicargabox_search_quality_timestamp_seconds",
+    "Unix time of the last measurement of the search.",
+    ["set"],
+    multiprocess_mode="mostrecent",
 )
 
 METRICS: tuple[MetricWrapperBase, ...] = tuple(

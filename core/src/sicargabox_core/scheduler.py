@@ -22,6 +22,7 @@ from sicargabox_core.db import Database
 from sicargabox_core.errors import Unavailable
 from sicargabox_core.redis_report import REFUSALS, memory_report, refusal
 from sicargabox_core.redis_server import Db, RedisError, connect
+from sicargabox_core.search import evaluation
 from sicargabox_core.settings import Settings
 from sicargabox_core.tasks import presence, schedules
 from sicargabox_core.tasks.broker import make_celery
@@ -40,8 +41,11 @@ FIGURES_SECONDS = 5.0
 # Measuring the keys of a database costs Redis some milliseconds, and memory moves slowly.
 MEMORY_SECONDS = 30.0
 DEAD_LETTERS_SECONDS = 30.0
+# A report is made once a week, or when somebody asks for one.
+QUALITY_SECONDS = 60.0
 BACK_OFF_MOST_SECONDS = 5.0
 _PRIMARY = "primary"
+_OWN_SET = "own"
 
 
 @dataclass
@@ -93,6 +97,7 @@ class Scheduler:
             changed=self._announce,
             floor_seconds=FLOOR_SECONDS,
         )
+        self._schedules = schedules.schedules_of(settings)
         self._stop = threading.Event()
         self.jobs = [
             Job("reconcile", settings.reconcile_interval_seconds, self._reconcile),
@@ -101,6 +106,7 @@ class Scheduler:
             Job("figures", FIGURES_SECONDS, self._figures),
             Job("memory", MEMORY_SECONDS, self._memory),
             Job("dead letters", DEAD_LETTERS_SECONDS, self._dead_letters),
+            Job("search quality", QUALITY_SECONDS, self._quality),
         ]
 
     def stop(self) -> None:
@@ -137,7 +143,7 @@ class Scheduler:
                 presence.tell_of_scheduler(self._broker_client, self.database.now() - ago)
 
     def _make_due(self) -> None:
-        for submission in schedules.make_due(self.database, self._settings.timezone):
+        for submission in schedules.make_due(self.database, self._settings.timezone, self._schedules):
             if submission.created:
                 observability.count_accepted(submission.task)
             if submission.due:
@@ -170,6 +176,23 @@ class Scheduler:
             counts = dead_letters_by_task(session)
         for name in {*TASKS, *counts}:
             observability.DEAD_LETTERS.labels(name).set(counts.get(name, 0))
+
+    def _quality(self) -> None:
+        with self.database.read() as session:
+            newest = next(iter(evaluation.kept(session, 1)), None)
+        if newest is None:
+            return
+        score = newest.evaluation.report.score(half="counted")
+        for measure, value in (
+            ("hit1", score.hit1.value),
+            ("hit5", score.hit5.value),
+            ("none", score.none.value),
+            ("mrr", score.mrr),
+        ):
+            observability.SEARCH_QUALITY.labels(measure).set(value)
+        losses = sum(change.loss for change in newest.evaluation.changes)
+        observability.SEARCH_QUALITY_LOSSES.labels(_OWN_SET).set(losses)
+        observability.SEARCH_QUALITY_TIME.labels(_OWN_SET).set(newest.created_at.timestamp())
 
     def _memory(self) -> None:
         try:

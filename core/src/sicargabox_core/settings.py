@@ -24,6 +24,8 @@ ENV_PREFIX = "SICARGABOX_"
 _OF_TESTS = (f"{ENV_PREFIX}TEST_", f"{ENV_PREFIX}REQUIRE_")
 _RATE_LIMIT = re.compile(r"[1-9]\d*/(second|minute|hour|day)")
 _LEAST_SECRET_KEY = 32
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WEEKLY = re.compile(rf"({'|'.join(_WEEKDAYS)}) ([01]?\d|2[0-3]):([0-5]\d)", re.IGNORECASE | re.ASCII)
 # What Elasticsearch takes for the name of an index, short enough that a generation's name fits behind it.
 _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 
@@ -147,6 +149,14 @@ class Settings(BaseSettings):
     task_retention_days: int = Field(90, ge=1, description="Finished tasks older than this are deleted.")
     search_log_retention_days: int = Field(180, ge=1, description="Logged searches older than this are deleted.")
 
+    evaluation_schedule: str = Field(
+        "sunday 04:00",
+        description="Weekday and time at which the search is measured with our own labelled queries; empty: never.",
+    )
+    evaluation_reports_kept: int = Field(
+        104, ge=2, le=2000, description="Reports of such measurements that are kept; older ones are deleted."
+    )
+
     ai_provider: Literal["offline"] = Field("offline", description="Where generated keywords come from.")
 
     log_format: Literal["", "json", "console"] = Field("", description="Empty: json in production, console otherwise.")
@@ -200,6 +210,12 @@ class Settings(BaseSettings):
                     field=ENV_PREFIX + name.upper(),
                     remedy="Write it like 1200/minute (second, minute, hour or day), or leave it empty.",
                 )
+        if self.evaluation_schedule and not _WEEKLY.fullmatch(self.evaluation_schedule):
+            raise InvalidSetting(
+                f"{self.evaluation_schedule!r} is not a time of the week",
+                field=f"{ENV_PREFIX}EVALUATION_SCHEDULE",
+                remedy="Write it like sunday 04:00, or leave it empty.",
+            )
         for name in ("public_url", "admin_url"):
             address: str = getattr(self, name)
             if address and not address.startswith(("http://", "https://")):
@@ -299,6 +315,12 @@ class Settings(BaseSettings):
                 f"{path} is empty", field=f"{ENV_PREFIX}{name.upper()}_FILE", remedy="Write the password into it."
             )
         return content
+
+    @property
+    def evaluation_time(self) -> tuple[int, int, int] | None:
+        """Weekday (0: Monday), hour and minute at which the search is measured; none: never."""
+        found = _WEEKLY.fullmatch(self.evaluation_schedule)
+        return found and (_WEEKDAYS.index(found[1].lower()), int(found[2]), int(found[3]))
 
     @property
     def effective_redis_password(self) -> str:

@@ -47,7 +47,7 @@ from sicargabox_core.tasks.models import ScheduleRow
 from sicargabox_core.tasks.reconcile import EMPTY, SLACK_SECONDS, Reconciler
 from sicargabox_core.tasks.results import KEY_PREFIX, ResultEntries
 from sicargabox_core.tasks.rows import counters, tasks
-from sicargabox_core.tasks.schedules import Daily, make_due
+from sicargabox_core.tasks.schedules import Recurring, make_due
 from sicargabox_core.tasks.worker import _commit, _record_time_limit
 from tests.settings import machine
 
@@ -56,7 +56,7 @@ Rows = dict[str, Row[Any]]
 # Each success writes one row here, in the transaction that ends its task.
 effects = Table("model_effects", MetaData(), Column("task_id", String(36)), Column("attempt", Integer))
 schedules = cast(Table, ScheduleRow.__table__)
-SCHEDULES = (Daily("law.daily", PLAIN, Work(), 6, 30), Daily("law.nightly", EXCLUSIVE, Work(), 2, 0))
+SCHEDULES = (Recurring("law.daily", PLAIN, Work(), 6, 30), Recurring("law.nightly", EXCLUSIVE, Work(), 2, 0))
 
 SPECS = [PLAIN, PLAIN, PLAIN, ONCE, EXCLUSIVE, FOLLOWED, FOLLOWED]
 Choice = Callable[[random.Random], Any]

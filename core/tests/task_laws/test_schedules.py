@@ -11,13 +11,14 @@ import pytest
 from core.tests.task_laws.world import EXCLUSIVE, PLAIN, Work, World, at_once
 from sqlalchemy import select, update
 
-from sicargabox_core.tasks.contracts import TASKS
+from sicargabox_core.settings import Settings
+from sicargabox_core.tasks.contracts import EVALUATE, TASKS
 from sicargabox_core.tasks.models import ScheduleRow
-from sicargabox_core.tasks.schedules import SCHEDULES, Daily, make_due
+from sicargabox_core.tasks.schedules import SCHEDULES, Recurring, make_due, schedules_of
 from sicargabox_core.tasks.submission import Submission
 
 ZONE = "America/Tegucigalpa"
-NIGHTLY = Daily("law.nightly", PLAIN, Work(size=3), hour=2, minute=0)
+NIGHTLY = Recurring("law.nightly", PLAIN, Work(size=3), hour=2, minute=0)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_disabled_schedule_makes_nothing(world: World, ask: Any) -> None:
 
 
 def test_a_run_of_an_exclusive_task_that_is_unfinished_is_answered_by_it(world: World) -> None:
-    schedule = Daily("law.exclusive", EXCLUSIVE, Work(), hour=2, minute=0)
+    schedule = Recurring("law.exclusive", EXCLUSIVE, Work(), hour=2, minute=0)
     make_due(world.database, ZONE, [schedule])
     missed(world, 1, schedule.name)
     running = world.running(EXCLUSIVE)
@@ -97,7 +98,7 @@ def test_a_run_of_an_exclusive_task_that_is_unfinished_is_answered_by_it(world: 
 
 
 def test_a_run_hindered_by_another_payload_is_made_when_that_one_has_ended(world: World) -> None:
-    schedule = Daily("law.exclusive", EXCLUSIVE, Work(), hour=2, minute=0)
+    schedule = Recurring("law.exclusive", EXCLUSIVE, Work(), hour=2, minute=0)
     make_due(world.database, ZONE, [schedule])
     missed(world, 1, schedule.name)
     running = world.running(EXCLUSIVE, payload=Work(size=9))
@@ -136,3 +137,27 @@ def test_only_tasks_that_exist_are_scheduled_each_under_its_own_name() -> None:
         ("learning.analyse_selections", 2, 0),
         ("housekeeping.delete_expired", 3, 10),
     ]
+
+
+def _local(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(ZONE))
+
+
+@pytest.mark.parametrize(
+    ("now", "due"),
+    [
+        ("2026-11-22 03:59:59", "2026-11-15 04:00"),
+        ("2026-11-22 04:00:00", "2026-11-22 04:00"),
+        ("2026-11-23 01:00:00", "2026-11-22 04:00"),
+        ("2026-11-28 23:59:59", "2026-11-22 04:00"),
+    ],
+)
+def test_a_weekly_schedule_is_due_on_its_weekday_alone(now: str, due: str) -> None:
+    weekly = Recurring("law.weekly", PLAIN, Work(), hour=4, minute=0, weekday=6)
+    assert weekly.latest(_local(now), ZoneInfo(ZONE)) == _local(due)
+
+
+def test_the_search_is_measured_when_the_setting_says_and_never_when_it_is_empty() -> None:
+    (weekly,) = set(schedules_of(Settings(evaluation_schedule="Friday 9:05"))) - set(SCHEDULES)
+    assert (weekly.spec, weekly.weekday, weekly.hour, weekly.minute) == (EVALUATE, 4, 9, 5)
+    assert schedules_of(Settings(evaluation_schedule="")) == SCHEDULES

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 
 import sicargabox_core.accounts.models
 import sicargabox_core.catalogue.models
+import sicargabox_core.search.models
 import sicargabox_core.tasks.models  # noqa: F401  # the imports fill Base.metadata
 from sicargabox_core.db import Base
 

@@ -1,13 +1,12 @@
 """Measures answers against labelled queries: right heading first, among five, and not at all, with 95 % intervals.
 
-A set is CSV with the columns ``query,headings[,lang,kind]``; several acceptable headings are separated by ``|``. It is
-split by a hash of the query into a half that may be looked at and a half that is only counted, so that what is tuned
-on the first is judged on the second. Our own set travels inside the package (``quality/``).
+A set is CSV with the columns ``query,headings[,lang,kind]`` (``labelled_csv``). It is split by a hash of the query into
+a half that may be looked at and a half that is only counted, so that what is tuned on the first is judged on the
+second. Our own set travels inside the package (``quality/``).
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import unicodedata
@@ -16,12 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import combining
 
-from sicargabox_core.errors import InvalidInput
+from pydantic import BaseModel, ConfigDict
+
+from sicargabox_core.search.labelled_csv import read_rows
 
 OWN_SET = Path(__file__).parent / "quality" / "queries.csv"
 """Our own labelled queries; what they are and who may read which half: the README beside them."""
 
 _RANKS = 10
+_FEW = 5
+_SHOWN = 3
 _Z = 1.96
 
 
@@ -48,12 +51,16 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A query's place of the first right heading (from 1; none: not among the first ten) and whether it found any."""
+    """A query's place of the first right heading (from 1; none: not among the first ten) and what it found.
+
+    ``found`` counts headings, ``first`` is the first of them, ``shown`` the first three.
+    """
 
     labelled: Labelled
     place: int | None
     found: int
     first: str | None
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The figures of a group of queries, at heading level."""
+    """The figures of a group of queries, at heading level. ``mrr`` is the mean of 1/place, with its 95 % interval."""
 
     queries: int
     hit1: Share
@@ -89,33 +96,64 @@ class Score:
     hit10: Share
     none: Share
     mrr: float
+    mrr_low: float
+    mrr_high: float
+
+
+class Tally(BaseModel):
+    """Counts of a group of queries; those of two groups add up. ``squares`` is of 1/place, for its interval."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    queries: int = 0
+    first: int = 0
+    among5: int = 0
+    among10: int = 0
+    none: int = 0
+    reciprocals: float = 0.0
+    squares: float = 0.0
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> Tally:
+        """The counts of these outcomes."""
+        kept = list(outcomes)
+        places = [one.place for one in kept if one.place is not None]
+        return cls(
+            queries=len(kept),
+            first=sum(place == 1 for place in places),
+            among5=sum(place <= _FEW for place in places),
+            among10=len(places),
+            none=sum(one.found == 0 for one in kept),
+            reciprocals=math.fsum(1 / place for place in places),
+            squares=math.fsum(1 / place**2 for place in places),
+        )
+
+    @classmethod
+    def sum(cls, tallies: Iterable[Tally]) -> Tally:
+        """All of them together."""
+        kept = list(tallies)
+        return cls(**{name: sum(getattr(one, name) for one in kept) for name in Tally.model_fields})
+
+    def score(self) -> Score:
+        """The shares and their intervals."""
+        total = self.queries
+        mean = self.reciprocals / total if total else 0.0
+        spread = _Z * math.sqrt(max(0.0, self.squares / total - mean * mean) / total) if total else 1.0
+        return Score(
+            queries=total,
+            hit1=Share.of(self.first, total),
+            hit5=Share.of(self.among5, total),
+            hit10=Share.of(self.among10, total),
+            none=Share.of(self.none, total),
+            mrr=mean,
+            mrr_low=max(0.0, mean - spread),
+            mrr_high=min(1.0, mean + spread),
+        )
 
 
 def read_set(path: Path) -> list[Labelled]:
-    """Reads a labelled set. Raises ``InvalidInput`` naming the row that is not of the agreed form."""
-    try:
-        file = path.open(encoding="utf-8", newline="")
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}", field="set", remedy="Name a CSV.") from error
-    with file:
-        reader = csv.DictReader(file)
-        if not {"query", "headings"} <= set(reader.fieldnames or ()):
-            raise InvalidInput(
-                f"{path.name} has the columns {reader.fieldnames}",
-                field="set",
-                remedy="Begin with the row query,headings,lang,kind.",
-            )
-        found = []
-        for row in reader:
-            headings = frozenset(part.strip() for part in (row["headings"] or "").split("|"))
-            if not row["query"] or not all(len(code) == 4 and code.isdigit() for code in headings):
-                raise InvalidInput(
-                    f"{path.name}, row {reader.line_num}: no query or no four-digit headings",
-                    field="set",
-                    remedy="Write headings such as 8518 or 6402|6404.",
-                )
-            found.append(Labelled(row["query"], headings, row.get("lang") or "", row.get("kind") or ""))
-        return found
+    """Reads a labelled set. Raises ``InvalidInput`` naming each line that is not of the agreed form."""
+    return [Labelled(*row) for row in read_rows(path)]
 
 
 def measure(queries: Iterable[Labelled], search: Callable[[str], list[str]]) -> list[Outcome]:
@@ -124,24 +162,12 @@ def measure(queries: Iterable[Labelled], search: Callable[[str], list[str]]) -> 
     for labelled in queries:
         headings = list(dict.fromkeys(code[:4] for code in search(labelled.query)))
         place = next((at for at, code in enumerate(headings[:_RANKS], 1) if code in labelled.headings), None)
-        outcomes.append(Outcome(labelled, place, len(headings), headings[0] if headings else None))
+        outcomes.append(
+            Outcome(labelled, place, len(headings), headings[0] if headings else None, tuple(headings[:_SHOWN]))
+        )
     return outcomes
 
 
 def score(outcomes: Iterable[Outcome]) -> Score:
     """The figures of these outcomes."""
-    kept = list(outcomes)
-    places = [outcome.place for outcome in kept]
-    total = len(places)
-
-    def within(rank: int) -> Share:
-        return Share.of(sum(place is not None and place <= rank for place in places), total)
-
-    return Score(
-        queries=total,
-        hit1=within(1),
-        hit5=within(5),
-        hit10=within(_RANKS),
-        none=Share.of(sum(outcome.found == 0 for outcome in kept), total),
-        mrr=sum(1 / place for place in places if place) / total if total else 0.0,
-    )
+    return Tally.of(outcomes).score()

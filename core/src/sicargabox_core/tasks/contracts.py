@@ -260,6 +260,40 @@ ANALYSE_SELECTIONS = TaskSpec(
 )
 
 
+class Evaluate(Payload):
+    """Measure this installation's search with the labelled queries of our own set, and keep the report."""
+
+
+class EvaluateResult(Payload):
+    """Shares of the counted half, at heading level: right first, among five, nothing found; ``mrr`` is mean 1/place.
+
+    ``left_out`` counts queries whose headings the catalogue lacks, ``losses`` groups in which more was lost since the
+    report before than chance explains, ``goals_missed`` what the half did not reach.
+    """
+
+    engine: str
+    queries: int
+    left_out: int
+    hit1: float
+    hit5: float
+    none: float
+    mrr: float
+    losses: list[str] = []
+    goals_missed: list[str] = []
+
+
+EVALUATE = TaskSpec(
+    name="learning.evaluate",
+    queue=Queue.LEARNING,
+    payload=Evaluate,
+    result=EvaluateResult,
+    title="Medir la búsqueda",
+    time_limit=1800,
+    max_attempts=_OUTLASTING_A_RESTART,
+    exclusive=lambda _: "learning.evaluate",
+)
+
+
 # --- housekeeping (queue celery) -------------------------------------------------------------------------------------
 class DeleteExpiredResult(Payload):
     """Rows deleted of each kind."""
@@ -318,6 +352,7 @@ TASKS: dict[str, TaskSpec[Any, Any]] = {
         GENERATE_KEYWORDS,
         GENERATE_KEYWORDS_CHUNK,
         ANALYSE_SELECTIONS,
+        EVALUATE,
         DELETE_EXPIRED,
         NO_OP,
         SEARCH_NO_OP,

@@ -18,10 +18,13 @@ from sqlalchemy.orm import Session
 
 from sicargabox_core.db import Database, insert_if_new
 from sicargabox_core.errors import AlreadyRunning
+from sicargabox_core.settings import Settings
 from sicargabox_core.tasks.contracts import (
     ANALYSE_SELECTIONS,
     DELETE_EXPIRED,
+    EVALUATE,
     AnalyseSelections,
+    Evaluate,
     Nothing,
     Payload,
     TaskSpec,
@@ -31,36 +34,49 @@ from sicargabox_core.tasks.submission import Submission, submit
 
 log = structlog.get_logger(__name__)
 _schedules = cast(Table, ScheduleRow.__table__)
+_WEEK_DAYS = 7
 
 
 @dataclass(frozen=True)
-class Daily:
-    """One task a day, at ``hour:minute`` of the product's time zone."""
+class Recurring:
+    """One task a day, or one a week, at ``hour:minute`` of the product's time zone. ``weekday``: 0 is Monday."""
 
     name: str
     spec: TaskSpec[Any, Any]
     payload: Payload
     hour: int
     minute: int
+    weekday: int | None = None
 
     def latest(self, moment: datetime, zone: ZoneInfo) -> datetime:
         """The last instant (UTC) at or before ``moment`` at which it was due."""
         local = moment.astimezone(zone)
         due = local.replace(hour=self.hour, minute=self.minute, second=0, microsecond=0, fold=0)
+        if self.weekday is not None:
+            due -= timedelta(days=(due.weekday() - self.weekday) % _WEEK_DAYS)
         # Compared in UTC: between two local times, Python ignores a change of the clocks.
         if due.astimezone(UTC) > moment:
-            due -= timedelta(days=1)
+            due -= timedelta(days=1 if self.weekday is None else _WEEK_DAYS)
         return due.astimezone(UTC)
 
 
-SCHEDULES: tuple[Daily, ...] = (
+SCHEDULES: tuple[Recurring, ...] = (
     # By night, when nobody waits for the learning queue, and before the first staff looks at suggestions.
-    Daily("learning.nightly", ANALYSE_SELECTIONS, AnalyseSelections(), hour=2, minute=0),
-    Daily("housekeeping.nightly", DELETE_EXPIRED, Nothing(), hour=3, minute=10),
+    Recurring("learning.nightly", ANALYSE_SELECTIONS, AnalyseSelections(), hour=2, minute=0),
+    Recurring("housekeeping.nightly", DELETE_EXPIRED, Nothing(), hour=3, minute=10),
 )
 
 
-def make_due(database: Database, timezone: str, schedules: Sequence[Daily] = SCHEDULES) -> list[Submission]:
+def schedules_of(settings: Settings) -> tuple[Recurring, ...]:
+    """Every schedule that these settings ask for."""
+    when = settings.evaluation_time
+    if when is None:
+        return SCHEDULES
+    weekday, hour, minute = when
+    return (*SCHEDULES, Recurring("learning.weekly", EVALUATE, Evaluate(), hour=hour, minute=minute, weekday=weekday))
+
+
+def make_due(database: Database, timezone: str, schedules: Sequence[Recurring] = SCHEDULES) -> list[Submission]:
     """Accepts a task for every schedule whose last due instant has none yet; publish their ``due`` afterwards.
 
     A schedule met for the first time begins with its next instant: a fresh installation has missed nothing. A run
@@ -93,7 +109,7 @@ def make_due(database: Database, timezone: str, schedules: Sequence[Daily] = SCH
     return made
 
 
-def _make(session: Session, schedule: Daily, due: datetime) -> Submission | None:
+def _make(session: Session, schedule: Recurring, due: datetime) -> Submission | None:
     """Moves the schedule to ``due`` and accepts its task in one transaction; None when another scheduler was first."""
     moved = session.execute(
         update(_schedules)

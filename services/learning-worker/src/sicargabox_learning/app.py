@@ -2,4 +2,4 @@
 
 from sicargabox_core.tasks.worker import make_worker_app
 
-app = make_worker_app("learning-worker", tasks=["sicargabox_learning.tasks"])
+app = make_worker_app("learning-worker", tasks=["sicargabox_learning.tasks", "sicargabox_learning.measuring"])

@@ -34,6 +34,7 @@ _TASK_WORDS: dict[str, Any] = {
     "ai.generate_keywords": _("Generate keywords"),
     "ai.generate_keywords_chunk": _("Generate keywords (part)"),
     "learning.analyse_selections": _("Analyse selections"),
+    "learning.evaluate": _("Measure the search"),
     "housekeeping.delete_expired": _("Delete what has expired"),
     "housekeeping.no_op": _("Test of housekeeping"),
     "search.no_op": _("Test of the index's queue"),
