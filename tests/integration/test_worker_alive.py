@@ -36,6 +36,19 @@ def _start(system: TaskSystem) -> int:
     return port
 
 
+def _order(system: TaskSystem, order: str, **arguments: float) -> None:
+    celery = make_celery(system.settings, "tests")
+    # It takes messages a moment before it takes orders.
+    ordered: Any = celery.control
+    wait_until(
+        lambda: ordered.broadcast("ping", reply=True, timeout=1),
+        seconds=30,
+        what="it takes orders",
+    )
+    ordered.broadcast(order, arguments=arguments)
+    celery.close()
+
+
 def _healthz(port: int) -> str:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
@@ -47,19 +60,10 @@ def _healthz(port: int) -> str:
 def test_a_loop_that_stands_still_is_told_and_forgotten_when_it_goes_on(system: TaskSystem) -> None:
     port = _start(system)
     assert _healthz(port) == "ok\n"
-    celery = make_celery(system.settings, "tests")
-    # It takes messages a moment before it takes orders.
-    ordered: Any = celery.control
-    wait_until(
-        lambda: ordered.broadcast("stand_still", arguments={"seconds": 0}, reply=True, timeout=1),
-        seconds=30,
-        what="it takes orders",
-    )
-    ordered.broadcast("stand_still", arguments={"seconds": STILL_SECONDS + 8})
+    _order(system, "stand_still", seconds=STILL_SECONDS + 8)
     wait_until(lambda: _healthz(port).startswith("503: the loop"), seconds=40, what="it is told")
     wait_until(lambda: _healthz(port) == "ok\n", seconds=40, what="it goes on")
     assert system.wait_final(system.submit(ACT), 60).state is State.SUCCESS
-    celery.close()
 
 
 def test_a_worker_that_waits_for_redis_is_alive_all_the_while(system: TaskSystem) -> None:
@@ -73,3 +77,19 @@ def test_a_worker_that_waits_for_redis_is_alive_all_the_while(system: TaskSystem
     assert told == {"ok\n"}
     system.valkey.start()
     assert system.wait_final(system.submit(ACT), 60).state is State.SUCCESS
+
+
+def test_a_worker_that_went_deaf_connects_anew_and_takes_what_waits(system: TaskSystem) -> None:
+    worker = system.start_worker(Queue.ELASTICSEARCH, app="tests.task_system.deaf")
+    _order(system, "go_deaf")
+    wait_until(lambda: "connects anew" in worker.log, seconds=30, what="it notices")
+    assert system.wait_final(system.submit(ACT), 30).state is State.SUCCESS
+    assert worker.process.poll() is None
+
+
+def test_a_worker_with_nothing_to_do_or_with_a_long_task_is_not_taken_for_deaf(system: TaskSystem) -> None:
+    worker = system.start_worker(Queue.ELASTICSEARCH, app="tests.task_system.deaf")
+    # Each three times as long as it takes a deaf one to notice.
+    time.sleep(6)
+    assert system.wait_final(system.submit(ACT, how="sleep", seconds=6.0), 60).state is State.SUCCESS
+    assert "connects anew" not in worker.log

@@ -76,13 +76,18 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery ships no types
         super().__init__(*arguments, **more)
 
     def ensure_connected(self, conn: Any) -> Any:
-        """As Celery's (every 2, 4, 6 … 30 s, for ever), with the remedy in each line."""
+        """As Celery's, for ever, with the remedy in each line; after 1, 2, 3, 4 and then every 5 s.
+
+        Celery's own pauses grow to 30 s: after a Redis that was away for 24 s work went on 35 s after its return.
+        """
 
         def not_connected(error: Exception, seconds: float) -> None:
             self._tell(error, conn.as_uri(), seconds)
 
         # Called every second while it waits between two tries.
-        conn = conn.ensure_connection(not_connected, None, callback=self._while_waiting)
+        conn = conn.ensure_connection(
+            not_connected, None, callback=self._while_waiting, interval_start=1, interval_step=1, interval_max=5
+        )
         self.first_connection_attempt = False
         self.broker_connection_retry_attempt = 0
         return conn

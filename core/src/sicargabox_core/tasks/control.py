@@ -32,6 +32,7 @@ from sicargabox_core.observability import configure_logging, forget_dead_childre
 from sicargabox_core.redis_server import Db, connect
 from sicargabox_core.tasks import presence, store
 from sicargabox_core.tasks.consumer import no_trouble, stands_still, trouble, turned
+from sicargabox_core.tasks.deafness import EarStep
 from sicargabox_core.tasks.renewal import container_memory_bytes, memory_per_child_kb
 from sicargabox_core.tasks.rows import STARTED, tasks
 
@@ -99,7 +100,7 @@ def install(app: Celery, runtime: WorkerRuntime) -> None:
     ):
         event.connect(receiver, weak=False)
     _install_remote_control(runtime)
-    app.steps["consumer"].add(_presence_step(runtime))
+    app.steps["consumer"].update((_presence_step(runtime), EarStep))
 
 
 def _limit_memory(runtime: WorkerRuntime, conf: Any, children: Any) -> None:
