@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sicargabox_core.search.query import Query, interpret, parse
+from sicargabox_core.search.text import fold
 from sicargabox_core.search.vocabulary import Vocabulary
 
 
@@ -98,6 +99,39 @@ def test_an_unknown_word_is_read_as_its_nearest(typed: str, meant: str) -> None:
     assert word.forms[0].quality < 1
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("vaño", "baño"), ("yins", "jeans"), ("martiyo", "martillo"), ("bycicle", "bicycle")]
+)
+def test_a_word_that_sounds_alike_is_nearer_than_one_that_is_written_alike(typed: str, meant: str) -> None:
+    folded = fold(meant)
+    (word,) = interpret(parse(typed), vocabulary(folded, "vino", "pins", "martino", "bycircle")).words
+    assert word.forms[0].word == folded
+    assert word.forms[0].quality > 0.8
+
+
+def test_a_word_of_which_only_the_stem_is_known_may_also_be_one_that_sounds_alike() -> None:
+    (word,) = interpret(parse("basos"), vocabulary("base", "vasos")).words
+    assert [form.word for form in word.forms] == ["basos", "vasos"]
+
+
+def test_a_diminutive_is_read_as_the_word_it_is_made_from() -> None:
+    known = vocabulary("bolsa", "taza", "mango", "coche", "cajon")
+    for typed, meant in [
+        ("bolsitas", "bolsas"),
+        ("tacita", "taza"),
+        ("manguito", "mango"),
+        ("cochecito", "coche"),
+        ("cajoncito", "cajon"),
+    ]:
+        (word,) = interpret(parse(typed), known).words
+        assert meant in {form.word for form in word.forms}
+
+
+def test_a_known_diminutive_is_not_taken_apart() -> None:
+    (word,) = interpret(parse("carrito"), vocabulary("carrito", "carro")).words
+    assert [form.word for form in word.forms] == ["carrito"]
+
+
 def test_random_letters_are_read_as_nothing() -> None:
     assert interpret(parse("xqzzk qwrtp"), vocabulary("celular", "quart", "bocina")).empty
 
@@ -105,8 +139,8 @@ def test_random_letters_are_read_as_nothing() -> None:
 def test_words_split_or_joined_by_the_typist_are_tried_the_other_way() -> None:
     joined = interpret(parse("para brisas"), vocabulary("parabrisas", "brisas"))
     assert "parabrisas" in {form.word for word in joined.words for form in word.forms}
-    (split,) = interpret(parse("airfryer"), vocabulary("air", "fryer")).words
-    assert {form.word for form in split.forms} == {"air", "fryer"}
+    split = interpret(parse("airfryer"), vocabulary("air", "fryer")).words
+    assert [word.forms[0].word for word in split] == ["air", "fryer"]
 
 
 def test_without_a_vocabulary_every_word_is_taken_as_it_is() -> None:
