@@ -163,6 +163,7 @@ def test_whoever_is_not_signed_in_is_led_to_the_sign_in(site: StaffSite) -> None
     addresses = [
         "/admin/",
         "/admin/index",
+        "/admin/quality",
         "/admin/panel/state",
         "/admin/panel/redis",
         "/admin/nothing",

@@ -27,6 +27,7 @@ from sicargabox_api.admin.index_page import IndexPage
 from sicargabox_api.admin.language import install_spanish, number, timezone, told_moment
 from sicargabox_api.admin.page_security import NonceExtension, PageSecurity
 from sicargabox_api.admin.panel import Panel
+from sicargabox_api.admin.quality_page import QualityPage
 from sicargabox_api.admin.redis_page import RedisPage
 from sicargabox_api.admin.script_calls import script_calls
 from sicargabox_api.admin.signin import StaffSignIn
@@ -206,6 +207,7 @@ def _admin(services: StaffServices, csrf_key: str) -> StaffAdmin:
         TaskHistory,
         DeadLetters,
         IndexPage,
+        QualityPage,
         RedisPage,
         Keywords,
         TariffLines,
@@ -225,6 +227,7 @@ def _compile_templates(admin: StaffAdmin) -> None:
         "login.html",
         "panel.html",
         "index_page.html",
+        "quality.html",
         "redis.html",
         "list.html",
         "task_detail.html",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from babel.dates import format_timedelta
-from babel.numbers import format_decimal
+from babel.numbers import format_decimal, format_percent
 from starlette_admin import i18n
 from starlette_admin.i18n import I18nConfig, TimezoneConfig
 from starlette_admin.i18n import lazy_gettext as _lazy_gettext
@@ -50,6 +50,12 @@ def told_moment(moment: datetime) -> dict[str, str]:
 def number(value: int | float) -> str:
     """A number as people in Honduras write it: 7,505."""
     return format_decimal(value, locale=_REGIONS.get(i18n.get_locale(), "en_US"))
+
+
+def told_share(share: float, places: int = 1) -> str:
+    """A share from 0 to 1 in percent: 97.2%."""
+    pattern = f"0.{'0' * places}%" if places else "0%"
+    return format_percent(share, pattern, locale=_REGIONS.get(i18n.get_locale(), "en_US"))
 
 
 def timezone(settings: Settings) -> TimezoneConfig:
