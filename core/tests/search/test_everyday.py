@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from sicargabox_core.catalogue.tariff_import import import_tariff
-from sicargabox_core.db import Database, migrate
-from sicargabox_core.search import indexing
-from sicargabox_core.search.documents import count_documents
+from sicargabox_core.lexicon.guidance import packaged_guidance
 from sicargabox_core.search.evaluate import Labelled, measure, read_set, score
+from sicargabox_core.search.evaluation import headings_in_force
+from sicargabox_core.search.guidance_check import AMONG, check_guidance
 from sicargabox_core.search.service import SearchService
-from sicargabox_core.settings import Settings
-from tests.settings import absent, machine
 
 EVERYDAY = Path(__file__).parent / "everyday.csv"
 
@@ -25,24 +20,10 @@ def lexicon() -> None:
     """These laws are about the real vocabulary, not the few words of the other tests."""
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchService]:
+@pytest.fixture
+def service(official: SearchService) -> SearchService:
     """A search over the official tariff."""
-    if not machine().tariff_csv.is_file():
-        absent("the official tariff", f"set SICARGABOX_TEST_TARIFF_CSV (not {machine().tariff_csv})")
-    folder = tmp_path_factory.mktemp("tariff")
-    database = Database(f"sqlite:///{folder / 'sicargabox.db'}")
-    migrate(database)
-    english = machine().hs_english_csv
-    import_tariff(database, machine().tariff_csv, english=english if english.is_file() else None, by="test")
-    service = SearchService(database, Settings(data_dir=folder))
-    rebuilt = indexing.rebuild(
-        database, service.engine, generation="real", on_step=lambda *_: None, publish=nullcontext
-    )
-    with database.read() as session:
-        assert rebuilt.documents == count_documents(session) > 7000
-    yield service
-    database.dispose()
+    return official
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +89,13 @@ def test_others_are_shown_with_their_chain(service: SearchService) -> None:
     (line,) = service.search("8518.29.00.00")["results"]
     assert line["description"] == "Los demás"
     assert [step["code"] for step in line["path"]] == ["85", "8518", "85182"]
+
+
+def test_every_choice_of_every_question_has_its_headings_among_the_first_five(service: SearchService) -> None:
+    with service._database.read() as session:
+        headings = headings_in_force(session)
+
+    def codes(query: str) -> list[str]:
+        return [result["code"] for result in service.search(query, limit=AMONG)["results"]]
+
+    assert list(check_guidance(packaged_guidance(), headings, codes)) == []

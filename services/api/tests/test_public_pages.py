@@ -17,7 +17,16 @@ from sicargabox_api.routes.search import Highlight
 from sicargabox_core.catalogue.models import Selection
 from sicargabox_core.settings import Settings
 
-PAGES = ("/", "/?q=audífonos", "/?q=zzzzqqq", "/partida/8518", "/partida/8518300000?q=x", "/capitulos", "/partida/0101")
+PAGES = (
+    "/",
+    "/?q=audífonos",
+    "/?q=aparatos",
+    "/?q=zzzzqqq",
+    "/partida/8518",
+    "/partida/8518300000?q=x",
+    "/capitulos",
+    "/partida/0101",
+)
 
 
 @pytest.fixture
@@ -108,6 +117,31 @@ def test_no_answer_says_what_to_try(visitor: httpx.Client) -> None:
     assert answer.status_code == 200
     assert "Sin resultados para «zzzzqqq»" in shown(answer)
     assert 'href="/capitulos"' in answer.text
+
+
+def test_a_vague_word_is_asked_about_by_links_above_its_results(visitor: httpx.Client) -> None:
+    page = visitor.get("/", params={"q": "aparatos"}).text
+    assert "¿Para qué es la máquina?" in page
+    assert page.index('class="guide"') < page.index('class="hits"')
+    links = [html.unescape(address) for address in re.findall(r'<a href="(/\?q=[^"]+)" rel="nofollow"', page)]
+    assert len(links) >= 3
+    for address in links:
+        assert visitor.get(address).status_code == 200
+    assert "guide" not in visitor.get("/", params={"q": "audífonos"}).text
+
+
+def test_a_vague_word_without_results_is_asked_about_all_the_same(visitor: httpx.Client) -> None:
+    page = shown(visitor.get("/", params={"q": "chunches", "lang": "en"}))
+    assert "What kind of thing is it?" in page
+    assert "“chunches” can be many things" in page
+    assert "No results for “chunches”" in page
+
+
+def test_a_choice_is_a_link_whatever_was_typed(visitor: httpx.Client) -> None:
+    page = visitor.get("/", params={"q": "regalo 5% & +1 <b>"}).text
+    (address, *_) = re.findall(r'<a href="(/\?q=[^"]+)" rel="nofollow"', page)
+    kept = visitor.get(html.unescape(address)).text
+    assert 'value="perfume 5% &amp; +1 &lt;b&gt;"' in kept
 
 
 def test_too_many_letters_are_refused_and_kept(visitor: httpx.Client) -> None:

@@ -17,8 +17,9 @@ def test_everyday_words_give_the_agreed_shape(visitor: httpx.Client) -> None:
 
     assert answer.status_code == 200
     body = answer.json()
-    assert set(body) == {"query", "total", "took_ms", "engine", "degraded", "results"}
+    assert set(body) == {"query", "total", "took_ms", "engine", "degraded", "results", "guidance"}
     assert body["degraded"] is False
+    assert body["guidance"] is None
     first = body["results"][0]
     assert set(first) >= {
         "code",
@@ -34,6 +35,24 @@ def test_everyday_words_give_the_agreed_shape(visitor: httpx.Client) -> None:
     assert (first["code"], first["display_code"]) == ("8518300000", "8518.30.00.00")
     assert [step["code"] for step in first["path"]] == ["85", "8518"]
     assert first["duties"] == {"dai": "15.00", "isc": None, "ispc": None, "isv": "15.00"}
+
+
+@pytest.mark.parametrize(("lang", "label"), [("es", "Cara o cuerpo"), ("en", "Face or body")])
+def test_a_word_too_vague_gets_a_question_whose_choices_are_queries(
+    visitor: httpx.Client, lang: str, label: str
+) -> None:
+    asked = visitor.get(f"{API}/search", params={"q": "Cremas", "lang": lang}).json()["guidance"]
+    assert set(asked) == {"about", "question", "choices"}
+    assert asked["about"] == "Cremas"
+    assert {"label": label, "query": "crema facial"} in asked["choices"]
+
+
+def test_a_question_stands_beside_the_results_never_instead(visitor: httpx.Client) -> None:
+    body = visitor.get(f"{API}/search", params={"q": "bocinas, accesorios para celular"}).json()
+    assert body["guidance"] is None
+    body = visitor.get(f"{API}/search", params={"q": "aparatos"}).json()
+    assert body["guidance"] is not None
+    assert body["results"]
 
 
 @pytest.mark.parametrize("written", ["8517130000", "8517.13", "8517", "8517.13.00.00"])

@@ -28,7 +28,7 @@ _CATCH_ALL = re.compile(r"^[\s\-–—]*(l[ao]s demás|otr[ao]s)\b[\s:.]*$", re.
 class LexiconReport:
     """Counts, and what was found. Each finding is a sentence beginning with the code or the term it is about.
 
-    ``without_words`` and ``thin`` are told; the rest are faults of the data.
+    ``thin`` is told; the rest are faults of the data. ``guidance`` is filled in by whoever can search.
     """
 
     headings: int
@@ -41,12 +41,18 @@ class LexiconReport:
     repeated: list[str] = field(default_factory=list)
     scattered: list[str] = field(default_factory=list)
     shared_with_others: list[str] = field(default_factory=list)
+    guidance: list[str] = field(default_factory=list)
 
     @property
     def faulty(self) -> bool:
         """Whether anything has to be mended."""
         return bool(
-            self.without_words or self.unknown_codes or self.repeated or self.scattered or self.shared_with_others
+            self.without_words
+            or self.unknown_codes
+            or self.repeated
+            or self.scattered
+            or self.shared_with_others
+            or self.guidance
         )
 
     def findings(self) -> Iterator[tuple[str, list[str]]]:
@@ -60,6 +66,7 @@ class LexiconReport:
             self.scattered,
         )
         yield 'words shared by "Los demás" and a named sibling', self.shared_with_others
+        yield "choices of questions about vague words that do not lead where they say", self.guidance
 
 
 def check_lexicon(session: Session, lexicon: Lexicon) -> LexiconReport:

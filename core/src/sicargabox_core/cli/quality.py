@@ -5,13 +5,14 @@ from __future__ import annotations
 import json as json_module
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sicargabox_core.cli.invocation import Invocation, invocation
-from sicargabox_core.cli.output import Json, console, print_json, print_table, say
+from sicargabox_core.cli.output import Json, complain, console, print_json, print_table, say
 from sicargabox_core.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
@@ -228,11 +229,9 @@ def check(ctx: typer.Context, json: Json = False) -> None:
 
     Example: sicargabox lexicon check --json
     """
-    from sqlalchemy import select
-
     from sicargabox_core.catalogue.lexicon_coverage import check_lexicon
-    from sicargabox_core.catalogue.models import Level, TariffLine
     from sicargabox_core.lexicon.loader import Lexicon
+    from sicargabox_core.search.evaluation import headings_in_force
 
     started = time.monotonic()
     vocabulary = Lexicon.load()
@@ -240,7 +239,7 @@ def check(ctx: typer.Context, json: Json = False) -> None:
     here = invocation(ctx)
     with here.database.read() as session:
         report = check_lexicon(session, vocabulary)
-        headings = set(session.scalars(select(TariffLine.code).where(TariffLine.level == Level.HEADING)))
+        headings = headings_in_force(session)
     report = replace(report, guidance=_guidance_faults(here, headings))
     if json:
         print_json(report)
@@ -259,13 +258,13 @@ def check(ctx: typer.Context, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _guidance_faults(here: Invocation, headings: set[str]) -> list[str]:
+def _guidance_faults(here: Invocation, headings: frozenset[str]) -> list[str]:
     from sicargabox_core.lexicon.guidance import packaged_guidance
     from sicargabox_core.search.guidance_check import AMONG, check_guidance
     from sicargabox_core.search.service import SearchService
 
     service = SearchService(here.database, here.settings)
-    if service.search("a")["degraded"]:
+    if service.search("regalo", limit=1)["degraded"]:
         complain("The choices of questions about vague words were not tried: the index cannot answer.")
         return []
     return list(

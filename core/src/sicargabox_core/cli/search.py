@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sicargabox_core.cli.invocation import invocation
 from sicargabox_core.cli.output import Json, complain, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from sicargabox_core.search.guidance import Guidance
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +48,7 @@ def search(
         )
     if not answer["results"]:
         say("Nothing found.")
+        _ask(answer["guidance"])
         return
     print_table(
         ("code", "description", "DAI %", "ISV %", "courier", "why"),
@@ -61,3 +65,13 @@ def search(
         ],
         title=f"{answer['total']:,} found in {answer['took_ms']:.0f} ms ({answer['engine']})",
     )
+    _ask(answer["guidance"])
+
+
+def _ask(guidance: Guidance | None) -> None:
+    """Words too vague to classify: what to say instead."""
+    if guidance is None:
+        return
+    say(f"\n«{guidance['about']}»: {guidance['question']}")
+    for choice in guidance["choices"]:
+        say(f"  {choice['label']}: sicargabox search {choice['query']}")

@@ -82,11 +82,11 @@ def _packaged() -> Lexicon:
 def _read(folder: Path) -> Lexicon:
     lexicon = Lexicon()
     for path in sorted(folder.glob("goods/*.csv")):
-        for number, row in _rows(path, _COLUMNS):
+        for number, row in rows_of(path, _COLUMNS):
             for term in _terms(path, number, row):
                 lexicon.by_code.setdefault(term.code, []).append(term)
     for path in sorted(folder.glob("brands*.csv")):
-        for number, row in _rows(path, ("brand", "code", "goods_es", "goods_en")):
+        for number, row in rows_of(path, ("brand", "code", "goods_es", "goods_en")):
             if not (row["brand"] and row["code"].isdigit()):
                 raise DataFault(f"{path.name}, row {number}: no brand, or no code")
             known = lexicon.brands.setdefault(row["brand"].strip(), [])
@@ -119,7 +119,8 @@ def _terms(path: Path, number: int, row: dict[str, str]) -> Iterator[Term]:
         yield Term(text, row["lang"], found[1], float(found[2] or 1), row["kind"], regions)
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+def rows_of(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of one of our data files with their numbers. Raises ``DataFault`` when it has not these columns."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         if tuple(reader.fieldnames or ()) != columns:

@@ -28,6 +28,7 @@ from sicargabox_core.search.documents import plain_wording
 from sicargabox_core.search.engine import MOST_CANDIDATES, Candidate, Filters, Lookup, SearchEngine
 from sicargabox_core.search.explain import Highlight, Marker, reason
 from sicargabox_core.search.fallback import sql_candidates
+from sicargabox_core.search.guidance import Guidance, guidance_for
 from sicargabox_core.search.query import LONGEST_QUERY, Query, interpret, parse
 from sicargabox_core.search.ranking import Hit, rank
 from sicargabox_core.search.text import fold
@@ -80,7 +81,10 @@ class Result(TypedDict):
 
 
 class SearchAnswer(TypedDict):
-    """The answer of ``GET /search``. ``total`` counts all hits, of which a page is shown."""
+    """The answer of ``GET /search``. ``total`` counts all hits, of which a page is shown.
+
+    ``guidance`` asks about words too vague to classify; None when there is nothing to ask.
+    """
 
     query: str
     total: int
@@ -88,6 +92,7 @@ class SearchAnswer(TypedDict):
     engine: str
     degraded: bool
     results: list[Result]
+    guidance: Guidance | None
 
 
 class Suggestion(TypedDict):
@@ -158,6 +163,7 @@ class SearchService:
             engine=found.engine,
             degraded=found.degraded,
             results=results,
+            guidance=guidance_for(found.query, found.hits, language),
         )
 
     def suggest(self, q: str, *, limit: int = 8, lang: str = "es") -> SuggestAnswer:

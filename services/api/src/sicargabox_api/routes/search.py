@@ -52,6 +52,16 @@ _SUGGESTIONS: list[dict[str, Any]] = [
 ]
 
 
+_GUIDANCE: dict[str, Any] = {
+    "about": "crema",
+    "question": "¿Para qué es la crema?",
+    "choices": [
+        {"label": "Cara o cuerpo", "query": "crema facial"},
+        {"label": "Afeitar", "query": "crema de afeitar"},
+    ],
+}
+
+
 def _example(example: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [example]})
 
@@ -104,8 +114,30 @@ class SearchResult(BaseModel):
     reason: str
 
 
+class GuidanceAnswer(BaseModel):
+    """An answer to choose: its label, and the query to send for it."""
+
+    model_config = _example(_GUIDANCE["choices"][0])
+
+    label: str
+    query: str
+
+
+class Guidance(BaseModel):
+    """What to ask about words that are too vague to classify (``about``, as typed), beside the results."""
+
+    model_config = _example(_GUIDANCE)
+
+    about: str
+    question: str
+    choices: list[GuidanceAnswer]
+
+
 class SearchAnswer(BaseModel):
-    """``total`` counts all lines that answer; ``degraded`` says that SQL answered because the index is away."""
+    """``total`` counts all lines that answer; ``degraded`` says that SQL answered because the index is away.
+
+    ``guidance`` is null unless the words leave the heading open.
+    """
 
     model_config = _example(
         {
@@ -115,6 +147,7 @@ class SearchAnswer(BaseModel):
             "engine": "tantivy",
             "degraded": False,
             "results": [_RESULT],
+            "guidance": None,
         }
     )
 
@@ -124,6 +157,7 @@ class SearchAnswer(BaseModel):
     engine: str
     degraded: bool
     results: list[SearchResult]
+    guidance: Guidance | None
 
 
 class Suggestion(BaseModel):
