@@ -9,7 +9,7 @@ PYPROJECTS := $(PACKAGES:%=%/pyproject.toml)
 SOURCES := $(PACKAGES:%=%/src) $(PACKAGES:%=%/tests) tests k8s-tests benchmarks conftest.py
 EXISTING := $(wildcard $(SOURCES))
 # tests/laptop starts the whole product, from the wheels alone.
-TESTS := core/tests $(wildcard services/*/tests) tests/laptop
+TESTS := tests/laptop core/tests $(wildcard services/*/tests)
 # Chosen tests or options: make test T="core/tests/test_settings.py -x"
 T ?=
 # Chosen sections and options: make bench-tasks B="throughput --rounds 1"
@@ -35,8 +35,9 @@ clean: ## Remove .venv and caches (never the data folder)
 
 ##@ Test it (T="path -x" runs chosen tests; skipped tests are listed with the reason)
 
-# Side by side, module by module; each process starts servers of its own. Chosen tests run in one.
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadscope
+# Side by side, module by module; each process starts servers of its own. Chosen tests run in one. In their order:
+# sorted by their number of tests, the longest module (of two) came last, and one process waited for it.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 # Tests that wait for servers to die and to return more than they work: one more of them than two cores have.
 WAITING := -n 3 --dist loadscope
 
