@@ -27,12 +27,15 @@ from tests.servers.valkey import ValkeyServer
 from tests.task_system.probe_specs import ACT, Act
 from tests.task_system.system import DEADLINE, TaskSystem, Worker
 
-# What only a request to the API or a search can move.
+# What only a request to the API, a search or the measuring of searches can move.
 OF_REQUESTS = {
     "sicargabox_http_requests",
     "sicargabox_http_request_seconds",
     "sicargabox_searches",
     "sicargabox_search_seconds",
+    "sicargabox_search_quality_losses",
+    "sicargabox_search_quality_ratio",
+    "sicargabox_search_quality_timestamp_seconds",
 }
 
 
@@ -193,6 +196,13 @@ def test_only_who_looks_for_a_figure_tells_it(watched: Watched) -> None:
         seconds=DEADLINE,
         what="the scheduler tells them",
     )
+
+
+def test_no_figure_is_written_before_it_is_told() -> None:
+    """One without a label is, to a folder that a command in a worker's image need not have."""
+    assert [
+        family.name for metric in observability.METRICS for family in metric.describe() if not metric._labelnames
+    ] == []
 
 
 def test_no_line_of_a_library_is_written_twice(watched: Watched) -> None:

@@ -100,8 +100,12 @@ BREAKER_OPEN = Gauge(
 )
 BREAKER_FAILURES = Counter("sicargabox_breaker_failures_total", "Calls behind a breaker that failed.", ["breaker"])
 BREAKER_OPENINGS = Counter("sicargabox_breaker_openings_total", "Times a closed breaker opened.", ["breaker"])
+# A label here too: a counter without one writes its file as soon as it is imported, and a command in a worker's image
+# that has no folder for it could not start.
 WORKER_DEAF = Counter(
-    "sicargabox_worker_deaf_total", "Connections that asked Redis for no messages though a child was free; made anew."
+    "sicargabox_worker_deaf_total",
+    "Connections of a worker that asked Redis for no messages though a child was free; made anew.",
+    ["worker"],
 )
 BREAKER_OPENED = Gauge(
     "sicargabox_breaker_opened_timestamp_seconds",

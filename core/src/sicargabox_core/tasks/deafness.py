@@ -30,6 +30,8 @@ class Ear:
     def __init__(self, consumer: Any) -> None:
         """``consumer``: Celery's, once it consumes."""
         self._consumer = consumer
+        # Told as 0 from the start.
+        self._times = observability.WORKER_DEAF.labels(str(consumer.app.main))
         self._asked: object = None
         self._same = 0
 
@@ -49,7 +51,7 @@ class Ear:
         self._same += 1
         if self._same >= LOOKS:
             self._same = 0
-            observability.WORKER_DEAF.inc()
+            self._times.inc()
             log.error("no message was asked for though a child is free; connects anew", looks=LOOKS)
             raise RedisConnectionError("the connection asked Redis for no messages")
 
