@@ -16,7 +16,7 @@ T ?=
 B ?=
 .DEFAULT_GOAL := help
 .SUFFIXES:
-.PHONY: help setup run test lint format lock reference bench bench-tasks bench-search clean test-integration test-browser \
+.PHONY: help setup run test lint format lock reference bench bench-tasks bench-search quality clean test-integration test-browser \
   test-faults test-faults-long test-model-long images test-chart k8s-test k8s-test-short kind-up chart-lint chart-files
 
 help: ## Show this help
@@ -159,6 +159,9 @@ bench: $(VENV)/dev.stamp ## Print the machine and the figures the README promise
 
 bench-tasks: $(VENV)/peers.stamp ## Tasks beside Celery, Dramatiq, RQ and Procrastinate (a quarter of an hour; B="idle --rounds 1")
 	@$(BIN)/python -m benchmarks.tasks $(B)
+
+quality: $(VENV)/dev.stamp ## Measure the search on the official tariff; writes docs/search.md's figures and the baseline (tests compare)
+	@$(BIN)/python -m benchmarks.quality $(B)
 
 bench-search: $(VENV)/dev.stamp ## Both search engines in one run (B="rebuild --rounds 1"; B="--million --out FILE" for the document)
 	@$(BIN)/python -m benchmarks.search $(B)

@@ -11,6 +11,7 @@ from sicargabox_core.search.evaluate import Labelled, measure, read_set, score
 from sicargabox_core.search.evaluation import headings_in_force
 from sicargabox_core.search.guidance_check import AMONG, check_guidance
 from sicargabox_core.search.service import SearchService
+from tests.search_document import EXAMPLES_BEGIN, EXAMPLES_END, between, examples
 
 EVERYDAY = Path(__file__).parent / "everyday.csv"
 
@@ -99,3 +100,7 @@ def test_every_choice_of_every_question_has_its_headings_among_the_first_five(se
         return [result["code"] for result in service.search(query, limit=AMONG)["results"]]
 
     assert list(check_guidance(packaged_guidance(), headings, codes)) == []
+
+
+def test_the_worked_examples_of_the_document_are_what_the_search_answers(service: SearchService) -> None:
+    assert between(EXAMPLES_BEGIN, EXAMPLES_END) == examples(service), "make quality"

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sicargabox_core.search.evaluate import OWN_SET, Outcome, read_set
+from sicargabox_core.search.quality_report import Report, own_baseline
+from tests.search_document import between, figures, figures_marks
+
 QUERIES = Path(__file__).resolve().parents[3] / "core/src/sicargabox_core/search/quality/queries.csv"
 COLUMNS = ["query", "headings", "lang", "kind"]
 LANGUAGES = {"es", "en", "mixed"}
@@ -80,3 +84,19 @@ def test_no_query_stands_twice_once_folded(rows: list[dict[str, str]]) -> None:
 def test_the_open_and_the_counted_half_are_of_like_size(rows: list[dict[str, str]]) -> None:
     counted = sum(hashlib.sha256(folded(row["query"]).encode()).digest()[0] % 2 for row in rows)
     assert 0.45 <= counted / len(rows) <= 0.55
+
+
+@pytest.mark.parametrize("engine", ["tantivy", "elasticsearch"])
+def test_the_stored_baseline_is_of_this_set_and_tells_nothing_of_a_query(engine: str) -> None:
+    stored, own = Report.read(own_baseline(engine)), read_set(OWN_SET)
+    assert stored.places is None
+    assert stored.engine == engine
+    assert stored.tally().queries + stored.left_out == len(own), "make quality"
+    if not stored.left_out:
+        unasked = [Outcome(one, None, 0, None) for one in own]
+        assert stored.queries_sha256 == Report.of("", unasked).queries_sha256, "make quality"
+
+
+@pytest.mark.parametrize("engine", ["tantivy", "elasticsearch"])
+def test_the_figures_of_the_document_are_those_of_the_stored_baseline(engine: str) -> None:
+    assert between(*figures_marks(engine)) == figures(Report.read(own_baseline(engine))), "make quality"

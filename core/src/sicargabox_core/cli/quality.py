@@ -27,6 +27,7 @@ _LISTED = 20
 _TIMEOUT_SECONDS = 30
 _MOST_WAITS = 60
 _RATE = 15.0
+_STORED = "stored"
 
 lexicon = typer.Typer(no_args_is_help=True, help="Look at our own vocabulary of everyday words.")
 
@@ -66,12 +67,12 @@ def evaluate(
     """
     from sicargabox_core.search.baseline import compare
     from sicargabox_core.search.evaluate import OWN_SET, measure, read_set
-    from sicargabox_core.search.quality_report import OWN_BASELINE, Report, goals_of
+    from sicargabox_core.search.quality_report import Report, goals_of, own_baseline
 
     queries = [one for one in read_set(labelled or OWN_SET) if half == "all" or one.counted == (half == "counted")]
     if not queries:
         raise InvalidInput("the set has no query in that half", field="set", remedy="Use --half all.")
-    before = Report.read(OWN_BASELINE if baseline == "stored" else Path(baseline)) if baseline else None
+    before = Report.read(Path(baseline)) if baseline and baseline != _STORED else None
     asked = queries if url else _in_this_catalogue(invocation(ctx), queries)
     search = _over_http(url, rate) if url else _here(invocation(ctx))
     engines: set[str] = set()
@@ -87,6 +88,8 @@ def evaluate(
     scores = {"all": report.score()}
     scores |= {f"kind {kind or '–'}": report.score(kind=kind) for kind in report.kinds()}
     scores |= {f"lang {lang or '–'}": report.score(lang=lang) for lang in report.languages()}
+    if baseline == _STORED:
+        before = Report.read(own_baseline(report.engine))
     changes = compare(before, outcomes) if before else []
     goals = [] if labelled or half == "open" else goals_of(report)
     if save_baseline:

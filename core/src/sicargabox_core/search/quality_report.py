@@ -21,11 +21,24 @@ from sicargabox_core.search.evaluate import Labelled, Outcome, Score, Tally
 Half = Literal["open", "counted"]
 Measure = Literal["hit1", "hit5", "mrr", "none"]
 
-OWN_BASELINE = Path(__file__).parent / "quality" / "baseline.json"
-"""The counts of our own set on the official tariff when the search was last changed on purpose."""
-
+_ENGINES = ("tantivy", "elasticsearch")
 _MIXED = "mixed"
 _MIXED_BEHIND = 0.05
+
+
+def own_baseline(engine: str) -> Path:
+    """The counts of our own set on the official tariff with this engine, when the search was last changed on purpose.
+
+    Raises ``InvalidInput`` for answers of another engine, or of several.
+    """
+    path = Path(__file__).parent / "quality" / f"baseline-{engine}.json"
+    if engine not in _ENGINES:
+        raise InvalidInput(
+            f"there is no stored baseline for {engine or 'nothing'}",
+            field="baseline",
+            remedy="Ask an installation whose index answers, or name a file of your own.",
+        )
+    return path
 
 
 class Cell(Tally):
