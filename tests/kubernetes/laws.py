@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.kubernetes.evidence import explained
+from tests.kubernetes.evidence import explained, requests
 from tests.kubernetes.figures import Figures
 from tests.kubernetes.installation import Installation
 from tests.kubernetes.ledger import Ledger
@@ -38,6 +38,9 @@ def judged(
         answers = load.answers(away=away)
         assert answers.requests > 0
         assert answers.error_rate < _MOST_ERRORS, answers.problems
+        if answers.errors:
+            # Of a passed test pytest shows this with -rP.
+            print(requests(load, load.began))
     for what, value in verdict.figures.items():
         figures.note("faults", row, what, value)
     figures.note("faults", row, "API requests", answers.requests)

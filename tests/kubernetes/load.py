@@ -7,10 +7,12 @@ and one task. Runs in threads of the tests' process.
 from __future__ import annotations
 
 import queue
+import shutil
 import tempfile
 import threading
 import time
 import uuid
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +85,7 @@ class Load:
         searches: float = 0,
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="sicargabox-load-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._queues, self._seconds = queues, seconds
         book = self._folder / "answers.jsonl"
         self.books = Books(book, self._folder / "no-executions")
