@@ -157,7 +157,7 @@ def test_who_signs_in_somewhere_and_who_does_not() -> None:
         "indexer-worker": everything,
         "scheduler": {"postgres", *hub},
         "ai-worker": {"postgres", *hub},
-        "learning-worker": {"postgres", *hub},
+        "learning-worker": everything,
         "flower": hub,
     }
 
@@ -181,7 +181,7 @@ def test_external_servers_are_reached_where_the_values_say_they_are() -> None:
         "admin": database + hub + search,
         "indexer-worker": database + hub + search,
         "ai-worker": database + hub,
-        "learning-worker": database + hub,
+        "learning-worker": database + hub + search,
         "scheduler": database + hub,
         "test": database + hub,
         "flower": hub,

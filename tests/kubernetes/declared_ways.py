@@ -12,6 +12,6 @@ WAYS = {
     *product((*PROCESSES, "flower", "test"), ["sentinel"], [26379]),
     *product(("redis", "sentinel"), ["redis"], [6379]),
     *product(("redis", "sentinel"), ["sentinel"], [26379]),
-    *product(("api", "admin", "indexer-worker"), ["elasticsearch"], [9200]),
+    *product(("api", "admin", "indexer-worker", "learning-worker"), ["elasticsearch"], [9200]),
     ("test", "api", 8000),
 }
