@@ -146,6 +146,13 @@ def test_search_finds_a_line_without_an_index_and_says_that_it_had_none(line: Co
     assert "rebuild-index" in shown.stderr
 
 
+def test_a_vague_word_is_asked_about_below_what_was_found(line: CommandLine) -> None:
+    shown = line.run("search", "accesorios").stdout
+    assert "¿De qué es el accesorio?" in shown
+    assert "Celular: sicargabox search accesorios para celular" in shown
+    assert line.json("search", "accesorios")["guidance"]["about"] == "accesorios"
+
+
 # --- tasks -----------------------------------------------------------------------------------------------------------
 def _submit(line: CommandLine, note: str = "") -> str:
     with line.database.write() as session:
