@@ -171,3 +171,28 @@ def test_a_brand_pulls_less_than_what_is_written() -> None:
     assert codes("nike", shoes, socks) == ["6404000000"]
     assert codes("calcetines nike", shoes, socks)[0] == "6115000000"
     assert reason(search("nike", shoes)[0], "en") == "“nike” is a brand known for: sneakers."
+
+
+def test_a_brand_of_several_words_pulls_no_more_than_one_of_one() -> None:
+    group = TermGroup(code="8510", terms=(Term(text="philips norelco", language="", source="brand", note="|"),))
+    razors = line("8510000000", "Los demás").model_copy(update={"terms": (group,)})
+    tar = line("2704000000", terms=(("coque", "lexicon"),))
+    assert codes("coque philips norelco", razors, tar)[0] == "2704000000"
+    assert codes("philips norelco", razors, tar) == ["8510000000"]
+
+
+def test_all_headings_that_a_whole_term_means_come_before_lines_that_name_it_in_passing() -> None:
+    def generic(code: str, weight: float) -> TariffDocument:
+        group = TermGroup(code=code[:4], terms=(Term(text="bebida", language="es", source="lexicon", weight=weight),))
+        return line(code, "Los demás").model_copy(update={"terms": (group,)})
+
+    likely, less = generic("2202000000", 0.7), generic("2009000000", 0.5)
+    passing = line("8419000000", "Bebidas frías")
+    assert codes("bebida", passing, less, likely) == ["2202000000", "2009000000", "8419000000"]
+
+
+def test_the_last_of_english_words_names_the_goods() -> None:
+    dog = line("0106000000", terms=(("dog", "lexicon"),), language="en")
+    bed = line("9404000000", terms=(("bed", "lexicon"),), language="en")
+    assert codes("dog bed", dog, bed)[0] == "9404000000"
+    assert codes("bed for dog", dog, bed)[0] == "9404000000"

@@ -35,8 +35,8 @@ _WEAK_WORDS = """
     set sets pack packs paquete paquetes kit pcs pieces piece pieza piezas unidad unidades unit units par pares pair
     pairs count ct docena dozen lote lot combo oferta sale promo gratis free envio shipping regalo
     talla tallas tamano size sizes sz numero color colour colores grande grandes mediano mediana pequeno pequena chico
-    chica large medium small xl xxl xs extra mini big little rojo roja red azul blue verde green negro negra black
-    blanco blanca white amarillo amarilla yellow rosa rosado rosada pink morado morada purple gris gray grey brown
+    chica large medium small queen king xl xxl xs extra mini big little rojo roja red azul blue verde green negro negra
+    black blanco blanca white amarillo amarilla yellow rosa rosado rosada pink morado morada purple gris gray grey brown
     naranja orange dorado dorada gold plateado plateada silver beige celeste multicolor
     gb tb mb ml lt litro litros oz lb lbs kg gr gramos mm cm mt metros pulgadas inch inches in ft hz mah watts watt
     volts volt super best mejor calidad quality premium pro plus lite ultra max importado imported usa china hecho
@@ -49,7 +49,7 @@ _ENGLISH_SIGNS = frozenset({"the", "for", "with", "and", "of", "in", "an", "wome
 _WEAK = 0.12
 _AFTER_PURPOSE = 0.5
 _AFTER_MATERIAL = 0.75
-_ENGLISH_HEAD = 1.2
+_ENGLISH_HEAD, _BEFORE_HEAD = 1.2, 0.8
 _SPLIT_QUALITY = 0.95
 _SMALLER_QUALITY = 0.9
 # What is left of a word read as a similar one: 0.91 where nobody hears the slip, 0.8 after one letter, 0.63 after two.
@@ -125,7 +125,7 @@ def parse(text: str) -> Query:
         rest = text[: dotted.start()] + " " + text[dotted.end() :]
     tokens = [token for token in tokenize(rest) if not (code and token.text in _CODE_WORDS)][:MOST_WORDS]
     language = _language(text, [token.text for token in tokens])
-    words = _weighted(rest, tokens, language)
+    words = _weighted(rest, tokens)
     return Query(text, code=code, words=words, language=language, tokens=tuple(token.text for token in tokens))
 
 
@@ -146,11 +146,10 @@ def _language(text: str, folded: list[str]) -> str | None:
     return "es" if spanish > english else "en"
 
 
-def _weighted(text: str, tokens: list[Token], language: str | None) -> tuple[Word, ...]:
+def _weighted(text: str, tokens: list[Token]) -> tuple[Word, ...]:
     words: list[Word] = []
     seen: set[str] = set()
     position = 1.0
-    head: int | None = None
     for token in tokens:
         if words and token.text in _PURPOSE:
             position = _AFTER_PURPOSE
@@ -161,11 +160,7 @@ def _weighted(text: str, tokens: list[Token], language: str | None) -> tuple[Wor
         seen.add(token.text)
         weak = token.text in WEAK_WORDS or not token.text.isalpha() or len(token.text) == 1
         weight = position * (_WEAK if weak else 1.0)
-        if position == 1.0 and not weak:
-            head = len(words)
         words.append(Word(text[token.start : token.end], token.text, weight, weak))
-    if language == "en" and head is not None and len(words) > 1:
-        words[head] = replace(words[head], weight=words[head].weight * _ENGLISH_HEAD)
     if words and all(word.weak for word in words):
         # Nothing else was typed, so these words are what is meant; bare numbers stay weak.
         words = [replace(word, weight=1.0, weak=False) if word.folded.isalpha() else word for word in words]
@@ -184,10 +179,37 @@ def interpret(query: Query, vocabulary: Vocabulary) -> Query:
         if read and not vocabulary.knows(word.folded):
             at = tokens.index(word.folded)
             tokens[at : at + 1] = [one.forms[0].word for one in read]
+    words = _head_last(query, words, vocabulary)
     joined = _with_joined(query.tokens, words, vocabulary)
     if tokens != list(query.tokens):
         joined = _with_joined(tokens, joined, vocabulary)
     return replace(query, words=tuple(joined), tokens=tuple(tokens))
+
+
+def _head_last(query: Query, words: list[Word], vocabulary: Vocabulary) -> list[Word]:
+    """English puts what is meant last: a phone CASE. What follows "for" or "with" was weighed before.
+
+    Where no sign tells the language, the words must: none is Spanish alone, and only those that are English alone
+    qualify the last of them; a brand belongs to both languages.
+    """
+    if query.language == "es":
+        return words
+    ends = next(
+        (at for at, token in enumerate(query.tokens) if at and token in _PURPOSE | _MATERIAL), len(query.tokens)
+    )
+    before = set(query.tokens[:ends])
+    named = [at for at, word in enumerate(words) if not word.weak and word.folded in before]
+    if query.language is None:
+        spoken = [vocabulary.languages(words[at].forms[0].word) for at in named]
+        if {"es"} in spoken or (spoken and "en" not in spoken[-1]):
+            return words
+        named = [at for at, known in zip(named, spoken, strict=True) if known == {"en"} or at == named[-1]]
+    if len(named) > 1:
+        words = list(words)
+        for at in named:
+            weight = words[at].weight * (_ENGLISH_HEAD if at == named[-1] else _BEFORE_HEAD)
+            words[at] = replace(words[at], weight=weight)
+    return words
 
 
 def _read(word: Word, vocabulary: Vocabulary) -> list[Word]:

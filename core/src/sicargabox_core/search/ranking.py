@@ -7,6 +7,7 @@ little less, the wording of parents less again; exact words beat other forms, ot
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -143,6 +144,7 @@ class _Scorer:
     def __init__(self, query: Query) -> None:
         self._words = query.words
         self._language = query.language
+        self._strong = frozenset(number for number, word in enumerate(query.words) if not word.weak)
         self._needles = [
             (number, f" {stemmed} ")
             for number, word in enumerate(query.words)
@@ -258,7 +260,12 @@ class _Scorer:
             partial = _PARTIAL_WORDING
             if source == PARENT and len(entry.code) == _CHAPTER:
                 weight = _CHAPTER_WEIGHT
-        weight *= entry.weight
+        whole = len(numbers) >= size and self._strong.issubset(numbers)
+        # How likely a word means these goods orders its headings; it must not put them all behind lines that name the
+        # word in passing.
+        weight *= math.sqrt(entry.weight) if whole else entry.weight
+        if source == "brand" and not whole:
+            weight /= size
         if self._language and language and language != self._language:
             weight *= _OTHER_LANGUAGE
         coverage = len(numbers) / size

@@ -79,6 +79,10 @@ class Vocabulary:
         """Whether the word, or another form of it, occurs in any document."""
         return word in self.words or any(form in self.stems for form in marked_stems(word))
 
+    def languages(self, word: str) -> frozenset[str]:
+        """In which languages (``es``, ``en``) the word, or another form of it, occurs."""
+        return frozenset(code for code in ("es", "en") if marked_stems(word, code)[0] in self.stems)
+
     def rarity(self, word: str) -> float:
         """From near 0 (in every heading) to 1 (in one or none)."""
         if self.headings < 2:
