@@ -98,7 +98,8 @@ def external(cluster: Cluster, servers: Replicated, tmp_path_factory: pytest.Tem
     file.write_text(yaml.safe_dump(_values(servers)), encoding="utf-8")
     with cluster.namespace("external") as namespace:
         small = ("api.autoscaling.minReplicas=1", "scheduler.replicas=1", "api.resources.requests.cpu=100m")
-        installation = Installation(cluster, namespace, "default", small, files=(file,))
+        fast = (f"workerDefaults.autoscaling.{one}=15" for one in ("cooldownSeconds", "scaleDownStabilizationSeconds"))
+        installation = Installation(cluster, namespace, "default", (*small, *fast), files=(file,))
         installation.apply(_secrets(servers))
         yield installation
         installation.close()
@@ -125,6 +126,7 @@ def test_a_task_of_each_queue_is_done_there_by_workers_that_keda_brought(
     """One for each queue and no fault, so no law of a thousand."""
     ended = "SELECT queue, count(*) AS many FROM tasks WHERE state = 'SUCCESS' GROUP BY queue"
     before = {row["queue"]: row["many"] for row in servers.installation.rows(ended)}
+    external.wait_no_workers()
     began = time.monotonic()
     told = external.test()
     figures.note("install", "external servers: `helm test`, workers from none", "seconds", time.monotonic() - began)

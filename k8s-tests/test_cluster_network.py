@@ -265,12 +265,7 @@ def test_helm_test_brings_workers_from_none_and_asks_the_sentinels(network: Repl
     before = network.ledger.stories()
     fast = [f"workerDefaults.autoscaling.{which}=15" for which in ("cooldownSeconds", "scaleDownStabilizationSeconds")]
     installation.upgrade("workerDefaults.autoscaling.minReplicas=0", *fast)
-    wait_until(
-        lambda: not any(installation.pods(component) for component in WORKERS),
-        seconds=300,
-        what="no worker is left",
-        interval=2,
-    )
+    installation.wait_no_workers()
     began = time.monotonic()
     told = installation.test()
     row = "default profile, workers from none, Sentinels asked: `helm test`"

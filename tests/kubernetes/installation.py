@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,14 @@ class Installation:
         what = f"{count} pods of {component} are ready in {self.namespace}"
         wait_until(lambda: len(self.ready(component)) >= count, seconds=seconds, what=what, interval=0.5)
 
+    def wait_no_workers(self, seconds: float = 300) -> None:
+        """Until no worker has a pod; a Deployment that an autoscaler owns begins with one."""
+
+        def none() -> bool:
+            return not any(pod["metadata"]["labels"].get(COMPONENT, "").endswith("-worker") for pod in self.pods())
+
+        wait_until(none, seconds=seconds, what=f"no worker is left in {self.namespace}", interval=1)
+
     def secret(self, component: str, key: str) -> str:
         """A password that the chart made, like ("administrator", "password")."""
         data = self.cluster.object("secret", self.name(component), "--namespace", self.namespace)["data"]
@@ -246,15 +254,3 @@ def succeeded(told: str) -> int:
     suites = re.findall(r"TEST SUITE:\s+(\S+)", told)
     assert re.findall(r"Phase:\s+(\S+)", told) == ["Succeeded"] * len(suites), told
     return len(suites)
-
-
-@contextlib.contextmanager
-def installed(cluster: Cluster, what: str, profile: str, *sets: str) -> Iterator[Installation]:
-    """The chart in a namespace of its own, waited for; the namespace goes afterwards with all that is in it."""
-    with cluster.namespace(what) as namespace:
-        installation = Installation(cluster, namespace, profile, sets)
-        try:
-            installation.install()
-            yield installation
-        finally:
-            installation.close()
