@@ -68,6 +68,16 @@ def test_sizes_colours_and_filler_weigh_little_beside_goods() -> None:
     assert all(found[word] < found["tenis"] / 4 for word in ("negro", "talla", "9", "nuevo", "64gb"))
 
 
+@pytest.mark.parametrize("text", ["uñas", "unas", "uñas postizas", "tijeras para unas"])
+def test_nails_are_goods_however_they_are_spelled(text: str) -> None:
+    assert "unas" in {word.folded for word in parse(text).words if not word.weak}
+
+
+def test_the_article_that_is_spelled_like_nails_weighs_little() -> None:
+    article, scissors = parse("unas tijeras").words
+    assert article.weight < scissors.weight / 2
+
+
 def test_a_colour_alone_is_what_is_meant() -> None:
     assert weights(parse("naranja")) == {"naranja": 1.0}
 

@@ -158,9 +158,12 @@ def _weighted(text: str, tokens: list[Token]) -> tuple[Word, ...]:
         if token.text in STOP_WORDS or token.text in seen:
             continue
         seen.add(token.text)
-        weak = token.text in WEAK_WORDS or not token.text.isalpha() or len(token.text) == 1
+        typed = text[token.start : token.end]
+        # Nails, as people type them abroad; before other words more likely the article ("unas tijeras").
+        article = typed.lower() == "unas" and not words and token is not tokens[-1]
+        weak = article or token.text in WEAK_WORDS or not token.text.isalpha() or len(token.text) == 1
         weight = position * (_WEAK if weak else 1.0)
-        words.append(Word(text[token.start : token.end], token.text, weight, weak))
+        words.append(Word(typed, token.text, weight, weak))
     if words and all(word.weak for word in words):
         # Nothing else was typed, so these words are what is meant; bare numbers stay weak.
         words = [replace(word, weight=1.0, weak=False) if word.folded.isalpha() else word for word in words]

@@ -21,7 +21,7 @@ _JOINER = re.compile(r"(?<=[^\W_])[-/.](?=[^\W_])")
 _STOP_WORDS = """
     a al algo ante cada como con cual cuales de del desde donde e el ella ellas ellos en entre es esta este esto estos
     estas etc ha la las le les lo los mas mi mis muy ni o otra otras otro otros para pero por que se segun si su sus
-    tal tales tipo todo todos toda todas tu tus u un una unas uno unos y ya demas aun incluso incluidos incluidas
+    tal tales tipo todo todos toda todas tu tus u un una uno unos y ya demas aun incluso incluidos incluidas
     an and any are as at be been by for from has have in into is it its my nesoi of on or other others our so than that
     the their them these this those to was were which whether with your
 """
