@@ -151,7 +151,9 @@ def test_prometheus_reaches_the_figures_and_nothing_else(network: Replicated, mo
 
 
 def _asking(network: Replicated, namespace: str, labels: dict[str, str]) -> str:
-    return start(network.installation.cluster, namespace, labels, ["sleep", "600"])
+    # Our images have no other program.
+    waits = ["python", "-c", "import time; time.sleep(600)"]
+    return start(network.installation.cluster, namespace, labels, waits)
 
 
 def _reaches(network: Replicated, namespace: str, pod: str, declared: set[tuple[str, int]]) -> None:

@@ -111,9 +111,13 @@ class Cluster:
             yield name
         finally:
             self.namespaces.remove(name)
-            # Pods are not waited for: their volumes and what they drain are nobody's any more.
+            # Pods are not waited for: their volumes and what they drain are nobody's any more. Nor made anew, else the
+            # namespace waits as long as a worker may drain.
+            everything = ("--all", "--namespace", name, "--wait=false")
             with contextlib.suppress(KubectlFailed):
-                self.kubectl("delete", "pods", "--all", "--namespace", name, "--grace-period=1", "--wait=false")
+                self.kubectl("delete", "deployments,statefulsets,jobs", *everything, "--cascade=orphan")
+                self.kubectl("delete", "replicasets", *everything, "--cascade=orphan")
+                self.kubectl("delete", "pods", *everything, "--grace-period=1")
             self.kubectl("delete", "namespace", name, "--wait=false")
             wait_until(lambda: self._gone(name), seconds=180, what=f"the namespace {name} is gone", interval=1)
 
