@@ -14,12 +14,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette_admin.flash import flash
 from starlette_admin.i18n import gettext
 from starlette_admin.routing import route
-from starlette_admin.views import CustomView
 
 from sicargabox_api.admin.fields import actor_words
 from sicargabox_api.admin.language import _, number, told_moment
 from sicargabox_api.admin.redis_page import megabytes
 from sicargabox_api.admin.refusals import sentence, sentence_of_code
+from sicargabox_api.admin.report_page import ReportPage
 from sicargabox_api.admin.staff import StaffServices, actor, may
 from sicargabox_api.admin.task_words import STATE_TONES, STATE_WORDS, percent, task_word
 from sicargabox_api.admin.views.task_history import cancel_text, duration, progress_text, seconds_text, why_it_waits
@@ -134,7 +134,7 @@ _FINDING_WORDS: tuple[tuple[str, Any, Any], ...] = (
 )
 
 
-class IndexPage(CustomView):
+class IndexPage(ReportPage):
     """For everybody who is signed in; operators rebuild and audit, administrators delete."""
 
     menu_label = _("Index")
@@ -143,26 +143,19 @@ class IndexPage(CustomView):
     route_name = "index_page"
 
     def __init__(self, services: StaffServices) -> None:
-        super().__init__()
-        self._services = services
+        super().__init__(services)
         self._engine = make_engine(services.settings)
-
-    def is_accessible(self, request: Request) -> bool:
-        """Everybody who is signed in."""
-        return may(request, Role.VIEWER)
 
     @route("")
     async def index(self, request: Request) -> Response:
         """The page as the index is now; its script asks again for the part that changes."""
-        if self._admin is None:
-            raise RuntimeError("the page is not part of an admin site")
         report = await run_sync(index_report, self._engine, self._services.tasks)
         told = _told(report) | {
             "may_start": may(request, Role(REBUILD_INDEX.role)),
             "may_delete": may(request, Role(DELETE_INDEX.role)),
         }
         template = "_index_report.html" if request.query_params.get("part") else "index_page.html"
-        return self._admin._template_response(request, template, {"title": self.title(request), **told})
+        return self._answer(request, template, told)
 
     @route("/start/{name}", methods=["POST"], name="start_index")
     async def start(self, request: Request) -> Response:

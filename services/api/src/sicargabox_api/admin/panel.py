@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette_admin.i18n import gettext
 from starlette_admin.routing import route
-from starlette_admin.views import CustomView
 
 from sicargabox_api.admin.fields import actor_words
 from sicargabox_api.admin.language import _, number, told_moment
 from sicargabox_api.admin.redis_page import DATABASE_WORDS, fault_words
 from sicargabox_api.admin.refusals import internal_error, sentence
+from sicargabox_api.admin.report_page import ReportPage
 from sicargabox_api.admin.staff import StaffServices, actor, may
 from sicargabox_api.admin.task_words import QUEUE_WORDS, STATE_TONES, STATE_WORDS, percent, task_word
 from sicargabox_api.admin.views.task_history import cancel_text, duration, progress_text, seconds_text, why_it_waits
@@ -43,7 +43,7 @@ _UNFINISHED = [state.value for state in State if state not in FINAL_STATES]
 _REDIS_SECONDS = 0.3
 
 
-class Panel(CustomView):
+class Panel(ReportPage):
     """The first page."""
 
     menu_label = _("Panel")
@@ -52,24 +52,14 @@ class Panel(CustomView):
     route_name = "index"
 
     def __init__(self, services: StaffServices) -> None:
-        super().__init__()
-        self._services = services
+        super().__init__(services)
         self._broker = connect(services.settings, Db.BROKER, replica_ok=True, timeout=_REDIS_SECONDS)
-
-    def is_accessible(self, request: Request) -> bool:
-        """Everybody who is signed in."""
-        return may(request, Role.VIEWER)
 
     @route("")
     async def index(self, request: Request) -> Response:
         """The page; its figures come with the first poll."""
-        if self._admin is None:
-            raise RuntimeError("the Panel is not part of an admin site")
-        return self._admin._template_response(
-            request,
-            "panel.html",
-            {"title": self.title(request), "may_start": may(request, Role.OPERATOR), "words": _script_words()},
-        )
+        told = {"may_start": may(request, Role.OPERATOR), "words": _script_words()}
+        return self._answer(request, "panel.html", told)
 
     @route("/panel/state")
     async def state(self, request: Request) -> Response:

@@ -13,11 +13,11 @@ from starlette_admin.flash import flash
 from starlette_admin.helpers import detail_url
 from starlette_admin.i18n import gettext
 from starlette_admin.routing import route
-from starlette_admin.views import CustomView
 
 from sicargabox_api.admin.language import _, number, told_moment, told_share
 from sicargabox_api.admin.refusals import sentence, sentence_of_code
-from sicargabox_api.admin.staff import StaffServices, actor, may
+from sicargabox_api.admin.report_page import ReportPage
+from sicargabox_api.admin.staff import actor, may
 from sicargabox_api.admin.task_words import STATE_WORDS, percent
 from sicargabox_api.admin.trend_plot import Plot, trend
 from sicargabox_core.accounts.models import Role
@@ -55,7 +55,7 @@ _MEASURE_WORDS: dict[str, Any] = {
 _ALL: Any = _("All")
 
 
-class QualityPage(CustomView):
+class QualityPage(ReportPage):
     """For everybody who is signed in; operators measure."""
 
     menu_label = _("Quality")
@@ -63,24 +63,12 @@ class QualityPage(CustomView):
     path = "/quality"
     route_name = "quality_page"
 
-    def __init__(self, services: StaffServices) -> None:
-        super().__init__()
-        self._services = services
-
-    def is_accessible(self, request: Request) -> bool:
-        """Everybody who is signed in."""
-        return may(request, Role.VIEWER)
-
     @route("")
     async def index(self, request: Request) -> Response:
         """The newest report beside the ones before."""
-        if self._admin is None:
-            raise RuntimeError("the page is not part of an admin site")
         told = await run_sync(self._told)
         may_start = may(request, Role(EVALUATE.role))
-        return self._admin._template_response(
-            request, "quality.html", {"title": self.title(request), "may_start": may_start, **told}
-        )
+        return self._answer(request, "quality.html", {"may_start": may_start, **told})
 
     @route("/start", methods=["POST"], name="start_quality")
     async def start(self, request: Request) -> Response:

@@ -10,13 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette_admin.i18n import gettext
 from starlette_admin.routing import route
-from starlette_admin.views import CustomView
 
 from sicargabox_api.admin.language import _, number, told_moment
 from sicargabox_api.admin.refusals import sentence
-from sicargabox_api.admin.staff import StaffServices, may
+from sicargabox_api.admin.report_page import ReportPage
+from sicargabox_api.admin.staff import StaffServices
 from sicargabox_api.admin.task_words import QUEUE_WORDS
-from sicargabox_core.accounts.models import Role
 from sicargabox_core.errors import SicargaBoxError
 from sicargabox_core.redis_report import MEMORY_HIGH, RedisFault, RedisReport, memory_report
 from sicargabox_core.redis_server import Db, connect
@@ -98,7 +97,7 @@ FAULT_WORDS: dict[str, tuple[Any, Any]] = {
 }
 
 
-class RedisPage(CustomView):
+class RedisPage(ReportPage):
     """For everybody who is signed in: it tells sizes and names, no values."""
 
     menu_label = "Redis"
@@ -107,24 +106,17 @@ class RedisPage(CustomView):
     route_name = "redis_page"
 
     def __init__(self, services: StaffServices) -> None:
-        super().__init__()
-        self._services = services
+        super().__init__(services)
         self._broker = connect(services.settings, Db.BROKER, replica_ok=True, timeout=_REDIS_SECONDS)
         self._capacity: Capacity | None = None
-
-    def is_accessible(self, request: Request) -> bool:
-        """Everybody who is signed in."""
-        return may(request, Role.VIEWER)
 
     @route("")
     async def index(self, request: Request) -> Response:
         """The page as Redis is now; its script asks for the part that changes again every 10 s."""
-        if self._admin is None:
-            raise RuntimeError("the page is not part of an admin site")
         told = await run_sync(self._told)
         # The part alone: a script that parses the library's whole page violates our policy with its inline styles.
         template = "_redis_report.html" if request.query_params.get("part") else "redis.html"
-        return self._admin._template_response(request, template, {"title": self.title(request), **told})
+        return self._answer(request, template, told)
 
     def _told(self) -> dict[str, Any]:
         queues = [

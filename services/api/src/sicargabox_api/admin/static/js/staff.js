@@ -42,15 +42,17 @@
   });
 
   // On a phone each row is a card, and each cell says what it is.
-  const heads = [...document.querySelectorAll("table.table-mobile-md thead th")].map((head) => {
-    // The words alone: of several sorted columns each shows its number too.
-    const words = [...(head.querySelector("a") || head).childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
-    return words.map((node) => node.textContent).join(" ").trim();
-  });
-  for (const row of document.querySelectorAll("table.table-mobile-md tbody tr")) {
-    [...row.children].forEach((cell, at) => {
-      if (heads[at]) cell.dataset.label = heads[at];
+  for (const table of document.querySelectorAll("table.table-mobile-md")) {
+    const heads = [...table.querySelectorAll("thead th")].map((head) => {
+      // The words alone: of several sorted columns each shows its number too.
+      const words = [...(head.querySelector("a") || head).childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
+      return words.map((node) => node.textContent).join(" ").trim();
     });
+    for (const row of table.querySelectorAll("tbody tr")) {
+      [...row.children].forEach((cell, at) => {
+        if (heads[at]) cell.dataset.label = heads[at];
+      });
+    }
   }
 
   // Of more rows than were counted nobody can say how many "all" are, and no action takes as many.
