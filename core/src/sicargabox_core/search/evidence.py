@@ -12,6 +12,7 @@ by one substring search (C speed) and splits only the lines that were hit.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -47,6 +48,8 @@ _QUALIFIED = re.compile(r"\s(?:for|of|with|without|in)\s", re.IGNORECASE)
 _QUALIFIER_SIZE = 2
 _LONGEST_FIRST_WORD = 12
 _BLOCK_END = "\f"
+# The place of the stems in the line of an entry.
+_STEMS = 6
 
 
 class Entry(NamedTuple):
@@ -95,6 +98,12 @@ def stored(parts: Iterable[Block]) -> str:
 def read(text: str) -> tuple[str, ...]:
     """The blocks of a stored evidence."""
     return tuple(text.split(_BLOCK_END))
+
+
+def stems_of(text: str) -> frozenset[str]:
+    """The marked stems of all entries of a block; one object for each stem, whatever blocks it is in."""
+    entries = text.split("\n")[1:-1]
+    return frozenset([sys.intern(stemmed) for entry in entries for stemmed in entry.split("\t")[_STEMS].split()])
 
 
 def blocks(document: TariffDocument) -> list[Block]:
