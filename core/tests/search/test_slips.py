@@ -62,6 +62,25 @@ def test_random_letters_find_nothing_but_a_few_that_happen_to_be_words(official:
         assert len(found) <= most * len(strings), found
 
 
+# By length: of random letters, and of those that can be spoken, the most that may be taken for some word. Of short ones
+# nobody can tell all from slips: of four letters every third sounds like a word.
+_TAKEN_FOR_A_WORD = {
+    "letters": {4: 0.1, 5: 0.05, 6: 0.04, 7: 0.02, 8: 0.01, 10: 0.01},
+    "syllables": {4: 0.4, 5: 0.18, 6: 0.23, 7: 0.07, 8: 0.045, 10: 0.01},
+}
+
+
+@pytest.mark.parametrize("made_of", _TAKEN_FOR_A_WORD)
+def test_of_random_letters_few_are_taken_for_slips(official: SearchService, made_of: str) -> None:
+    known = official.engine.vocabulary().words
+    turns = ["abcdefghijklmnopqrstuvwxyz"] if made_of == "letters" else ["bcdfghjklmnprstvyz", "aeiou"]
+    for length, most in _TAKEN_FOR_A_WORD[made_of].items():
+        chance = random.Random(5 * length)
+        made = ["".join(chance.choice(turns[at % len(turns)]) for at in range(length)) for _ in range(250)]
+        found = [text for text in made if text not in known and official.search(text, limit=1)["total"]]
+        assert len(found) <= most * len(made), (length, len(found), found)
+
+
 def test_long_syllables_without_sense_find_nothing(official: SearchService) -> None:
     """Up to eight letters, one in ten is a letter or two from a word; those are read as it, and the hit says so."""
     chance = random.Random(4)

@@ -19,6 +19,7 @@ from rapidfuzz.distance import OSA
 
 from sicargabox_core.errors import DataFault
 from sicargabox_core.search.evidence import Block
+from sicargabox_core.search.slip import by_hand_or_ear
 from sicargabox_core.search.sound import sounds
 from sicargabox_core.search.text import marked_stems, other_number
 
@@ -31,6 +32,9 @@ _SHORTEST_NEARLY_HEARD = 6
 _MOST_LETTERS_HEARD = 3
 # Fingers slip on the first letter least of all; in short words another one makes another word ("vuler", "ruler").
 _BEGINS_ALIKE_BELOW = 6
+# Chance leads from random letters to words: for one letter up to five letters, for two up to eight. What neither a hand
+# nor an ear would do is taken for chance there.
+_ONE_BY_CHANCE, _MORE_BY_CHANCE = 5, 8
 # No word is heard in such letters: rows of consonants as in no word of either language, or no vowel at all.
 _NO_WORD = re.compile(
     r"[^aeiouy]{5}|^[^aeiouy]{4}|[^aeiouy]{4}$|^[^aeiouy]+$|[qx][^aeiouyhltpc]|[bcdfghjklmnpqrtvwxz][qx]"
@@ -242,9 +246,20 @@ def _compared(word: str, keys: Sequence[str], near: Iterable[str]) -> list[Simil
             if len(word) < _BEGINS_ALIKE_BELOW:
                 continue
             distance += _ANOTHER_BEGINNING
+        if distance >= _HEARD_ALIKE and not _slipped(word, keys, known, others, letters):
+            continue
         found.append(Similar(known, distance))
     found.sort(key=lambda one: one.distance)
     return found
+
+
+def _slipped(word: str, keys: Iterable[str], known: str, others: Sequence[str], letters: int) -> bool:
+    """Whether the difference is a slip, not chance: in what is written or, of several letters, in what is heard."""
+    if len(word) > (_ONE_BY_CHANCE if letters == 1 else _MORE_BY_CHANCE) or by_hand_or_ear(word, known):
+        return True
+    return letters > 1 and any(
+        by_hand_or_ear(key, other) for key in keys for other in others if OSA.distance(key, other) <= 1
+    )
 
 
 def _as_heard(word: str, keys: Iterable[str]) -> bool:
