@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from heapq import nsmallest
 
 from sicargabox_core.search.document import TermGroup
 from sicargabox_core.search.engine import Completion
@@ -18,6 +19,8 @@ MOST_COMPLETIONS = 3000
 _LONGEST = 60
 # Neither occurs in text that can be printed, so a term is one word for every tokenizer that splits at white space.
 _SEPARATOR, _SPACE = "\x1f", "\x1e"
+# Words less one, lines (negative), letters.
+_Order = tuple[int, int, int]
 
 
 @lru_cache(maxsize=256)
@@ -37,11 +40,19 @@ def term_prefix(typed: str) -> str:
 
 def best_completions(terms: Iterable[tuple[str, int]], limit: int) -> list[Completion]:
     """The phrases of these terms, each with its number of lines, the most useful first."""
-    found: dict[str, tuple[tuple[int, int, int], Completion]] = {}
+    found: dict[str, tuple[_Order, str, int]] = {}
     for term, lines in terms:
-        folded, text, language = term.replace(_SPACE, " ").split(_SEPARATOR)
+        folded, text, _ = term.split(_SEPARATOR)
         # Short phrases first: they are the general words; among equals the one that leads to more lines.
-        order = (folded.count(" "), -lines, len(text))
-        if folded not in found or order < found[folded][0]:
-            found[folded] = (order, Completion(text, language, lines))
-    return [completion for _, completion in sorted(found.values(), key=lambda item: item[0])[:limit]]
+        order = (folded.count(_SPACE), -lines, len(text))
+        known = found.get(folded)
+        if known is None or order < known[0]:
+            found[folded] = (order, term, lines)
+    # Two letters begin thousands; only what is shown is put back into words.
+    best = nsmallest(limit, found.values(), key=lambda one: one[0])
+    return [_completion(term, lines) for _, term, lines in best]
+
+
+def _completion(term: str, lines: int) -> Completion:
+    _, text, language = term.split(_SEPARATOR)
+    return Completion(text.replace(_SPACE, " "), language, lines)
