@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from anyio.to_thread import run_sync
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
-from sicargabox_api.services import ServicesDep
+from sicargabox_api.services import Services, ServicesDep
 from sicargabox_core.accounts import tokens, users
 from sicargabox_core.accounts.models import Role
 from sicargabox_core.accounts.principal import Principal
@@ -56,13 +57,25 @@ def check_same_origin(request: Request, settings: Settings, *, programs: bool = 
         )
 
 
-def principal(
+async def principal(
     request: Request,
     services: ServicesDep,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     cookie: Annotated[str | None, Security(_cookie)],
 ) -> Principal | None:
-    """The caller, or ``None`` for a visitor; a token that is not valid is an error, not a visitor."""
+    """The caller, or ``None`` for a visitor; a token that is not valid is an error, not a visitor.
+
+    Only who shows something is looked up in SQL, and thus by a thread: most requests are visitors', and a change of
+    threads costs more than the rest of this.
+    """
+    if bearer is None and not cookie:
+        return None
+    return await run_sync(_known, request, services, bearer, cookie)
+
+
+def _known(
+    request: Request, services: Services, bearer: HTTPAuthorizationCredentials | None, cookie: str | None
+) -> Principal | None:
     if bearer is not None:
         found = tokens.authenticate(services.database, bearer.credentials)
         if found is None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
@@ -27,7 +28,7 @@ from sicargabox_api.services import Services
 from sicargabox_core.accounts.signing import signing_key
 from sicargabox_core.db import Database
 from sicargabox_core.observability import configure_logging
-from sicargabox_core.search.service import SearchService
+from sicargabox_core.search.service import MOST_AT_ONCE, SearchService
 from sicargabox_core.settings import Settings, load_settings
 from sicargabox_core.tasks.broker import make_celery
 from sicargabox_core.tasks.dispatch import Publisher
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         database=database,
         tasks=TaskService(database, publisher, ResultEntries(settings)),
         search=SearchService(database, settings),
+        search_threads=CapacityLimiter(MOST_AT_ONCE),
         searches=searches,
         rate_limits=rate_limits,
         key=signing_key(settings),

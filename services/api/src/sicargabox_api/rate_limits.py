@@ -8,12 +8,13 @@ of its own, in SQL (``accounts.users``).
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
 from typing import Annotated
 
 import structlog
+from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage, RedisStorage
@@ -59,6 +60,10 @@ class RateLimits:
         self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._breaker = Breaker("limits", _BREAKER_SECONDS)
         self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="rate-limits")
+
+    def counts(self, route_class: RouteClass) -> bool:
+        """Whether these routes have a limit."""
+        return self._items[route_class] is not None
 
     def check(self, route_class: RouteClass, address: str) -> None:
         """Counts one request; raises ``TooManyRequests`` when the limit is reached, and nothing else."""
@@ -117,12 +122,13 @@ def client_address(request: Request) -> str:
     return host
 
 
-def limited(route_class: RouteClass) -> Callable[[Request], None]:
+def limited(route_class: RouteClass) -> Callable[[Request], Awaitable[None]]:
     """A dependency that counts the request. It stands before the caller's, so that false tokens do not reach SQL."""
 
-    def count(request: Request) -> None:
+    async def count(request: Request) -> None:
         limits: RateLimits = request.app.state.services.rate_limits
-        limits.check(route_class, client_address(request))
+        if limits.counts(route_class):
+            await run_sync(limits.check, route_class, client_address(request))
 
     return count
 

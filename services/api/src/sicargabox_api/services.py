@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from sicargabox_api.rate_limits import RateLimits
@@ -17,12 +18,17 @@ from sicargabox_core.tasks.service import TaskService
 
 @dataclass(frozen=True)
 class Services:
-    """The application services of one process. ``key`` turns visitors into hashes that nobody else can compute."""
+    """The application services of one process.
+
+    ``key`` turns visitors into hashes that nobody else can compute. ``search_threads``: those that search; what comes
+    meanwhile waits in the event loop, and takes no thread from other routes.
+    """
 
     settings: Settings
     database: Database
     tasks: TaskService
     search: SearchService
+    search_threads: CapacityLimiter
     searches: SearchLogWriter
     rate_limits: RateLimits
     key: bytes

@@ -43,15 +43,7 @@ def home(
     if len(words) > LONGEST_QUERY:
         cut = words[:LONGEST_QUERY]
         return page(request, "search.html", 422, q=cut, answer=None, too_long=True, offset=0, per_page=RESULTS)
-    answer = search.search(
-        services=services,
-        _caller=None,
-        _limit=None,
-        q=words,
-        limit=RESULTS,
-        offset=offset,
-        lang=language_of(request),
-    )
+    answer = search.answer(services, words, limit=RESULTS, offset=offset, lang=language_of(request))
     return page(request, "search.html", q=words, answer=answer, too_long=False, offset=offset, per_page=RESULTS)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -12,7 +14,7 @@ from sicargabox_api.problems import responses
 from sicargabox_api.rate_limits import PublicLimit
 from sicargabox_api.routes.parameters import Lang, Limit
 from sicargabox_api.search_log import LoggedSearch
-from sicargabox_api.services import ServicesDep
+from sicargabox_api.services import Services, ServicesDep
 from sicargabox_core.accounts.principal import Principal
 from sicargabox_core.catalogue.models import CourierCategory
 
@@ -193,7 +195,7 @@ class SuggestAnswer(BaseModel):
 
 
 @router.get("/search", summary="Find tariff lines", responses=responses(401, 403, 422, 429, 503))
-def search(
+async def search(
     services: ServicesDep,
     _limit: PublicLimit,
     _caller: Caller,
@@ -205,27 +207,44 @@ def search(
     lang: Lang = "es",
 ) -> SearchAnswer:
     """Lines that answer everyday words in Spanish, English or both, or a code or its beginning; best first."""
-    answer = services.search.search(
+    return await run_sync(
+        partial(answer, services, q, limit=limit, offset=offset, category=category, chapter=chapter, lang=lang),
+        limiter=services.search_threads,
+    )
+
+
+def answer(
+    services: Services,
+    q: str,
+    *,
+    limit: int,
+    offset: int = 0,
+    category: CourierCategory | None = None,
+    chapter: str | None = None,
+    lang: Lang = "es",
+) -> SearchAnswer:
+    """Searches, and keeps what was searched."""
+    found = services.search.search(
         q, limit=limit, offset=offset, category=category and category.value, chapter=chapter, lang=lang
     )
     if offset == 0:
         # A further page is the same search.
-        results = answer["results"]
+        results = found["results"]
         services.searches.add(
             LoggedSearch(
                 query=q,
-                total=answer["total"],
+                total=found["total"],
                 first_code=results[0]["code"] if results else None,
-                took_ms=round(answer["took_ms"]),
-                engine=answer["engine"],
-                degraded=answer["degraded"],
+                took_ms=round(found["took_ms"]),
+                engine=found["engine"],
+                degraded=found["degraded"],
             )
         )
-    return SearchAnswer.model_validate(answer)
+    return SearchAnswer.model_validate(found)
 
 
 @router.get("/suggest", summary="Complete a text that is being typed", responses=responses(401, 403, 422, 429, 503))
-def suggest(
+async def suggest(
     services: ServicesDep,
     _limit: PublicLimit,
     _caller: Caller,
@@ -234,4 +253,5 @@ def suggest(
     lang: Lang = "es",
 ) -> SuggestAnswer:
     """Phrases to search for, and the lines they lead to first."""
-    return SuggestAnswer.model_validate(services.search.suggest(q, limit=limit, lang=lang))
+    completed = partial(services.search.suggest, q, limit=limit, lang=lang)
+    return SuggestAnswer.model_validate(await run_sync(completed, limiter=services.search_threads))
