@@ -182,10 +182,13 @@ def test_ctrl_c_ends_the_waiting_and_not_the_task(line: CommandLine) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stderr is not None
-        assert "the task is safe" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
+        try:
+            assert process.stderr is not None
+            assert "the task is safe" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
+        finally:
+            process.kill()  # One that took no notice would be waited for without end.
     assert process.returncode == 130
     task = line.json("tasks", "list")["items"][0]
     assert f"sicargabox tasks show {task['id']}" in rest
