@@ -16,7 +16,7 @@ from tests.kubernetes.evidence import explained
 from tests.kubernetes.figures import Figures
 from tests.kubernetes.installation import COMPONENT
 from tests.kubernetes.ledger import Ledger
-from tests.kubernetes.load import LEAST, backlog, no_op
+from tests.kubernetes.load import LEAST, LONG, backlog, no_op
 from tests.kubernetes.replicated import Replicated, replicated
 from tests.servers.ports import wait_until
 
@@ -61,8 +61,8 @@ def test_a_drain_takes_workers_one_at_a_time_and_no_task_with_them(kept: Replica
     row = "worker pods evicted, as by `kubectl drain`, some with long tasks (the last is allowed to go)"
     installation, refused, least = kept.installation, 0, []
     with kept.under_load() as load:
-        load.send(*(no_op("ai_generation", seconds=LONG_SECONDS, note="long") for _ in range(2)))
-        kept.flows(load, time.time())
+        load.send(*(no_op("ai_generation", seconds=LONG_SECONDS, note=LONG) for _ in range(2)))
+        kept.under_way(2)
         began = time.time()
         for worker in WORKERS:
             left = [str(pod["metadata"]["name"]) for pod in installation.ready(worker)]

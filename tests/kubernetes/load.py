@@ -30,6 +30,8 @@ from tests.servers.ports import wait_until
 QUEUES = ("elasticsearch", "ai_generation", "learning", "celery")
 # What a law is judged by: of so many accepted tasks none may be lost.
 LEAST = 1000
+# The note of tasks that are to be under way when something happens.
+LONG = "long"
 _NO_OPS = {str(spec.queue): name for name, spec in TASKS.items() if name.endswith(".no_op")}
 _CLIENTS = 12
 _SEARCHERS = 4

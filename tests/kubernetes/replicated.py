@@ -18,7 +18,7 @@ from tests.kubernetes.figures import Figures
 from tests.kubernetes.installation import Installation
 from tests.kubernetes.laws import judged
 from tests.kubernetes.ledger import Ledger
-from tests.kubernetes.load import LEAST, QUEUES, Load, backlog
+from tests.kubernetes.load import LEAST, LONG, QUEUES, Load, backlog
 from tests.servers.ports import wait_until
 
 MEMBERS = range(3)
@@ -172,6 +172,19 @@ class Replicated:
 
         with explained(self.installation, self.ledger, load, since):
             wait_until(each, seconds=seconds, what="a task of each queue ends", interval=2)
+
+    def under_way(self, count: int, seconds: float = 180) -> None:
+        """Until so many of those that ``load.LONG`` is the note of have been taken by workers.
+
+        What is sent comes to the API behind what was sent before, so a task that was sent later may have ended by then.
+        """
+        begun = f"SELECT count(*) AS many FROM tasks WHERE state = 'STARTED' AND payload ->> 'note' = '{LONG}'"
+        wait_until(
+            lambda: self.installation.rows(begun)[0]["many"] >= count,
+            seconds=seconds,
+            what="long tasks run",
+            interval=1,
+        )
 
     def judge(
         self, figures: Figures, row: str, load: Load, *, away: Sequence[tuple[float, float]] = (), least: int = LEAST
