@@ -65,8 +65,7 @@ async def principal(
 ) -> Principal | None:
     """The caller, or ``None`` for a visitor; a token that is not valid is an error, not a visitor.
 
-    Only who shows something is looked up in SQL, and thus by a thread: most requests are visitors', and a change of
-    threads costs more than the rest of this.
+    Only who shows something is looked up in SQL, and thus by a thread: most requests are visitors'.
     """
     if bearer is None and not cookie:
         return None
