@@ -131,10 +131,10 @@ def test_a_vague_word_is_asked_about_by_links_above_its_results(visitor: httpx.C
 
 
 def test_a_vague_word_without_results_is_asked_about_all_the_same(visitor: httpx.Client) -> None:
-    page = shown(visitor.get("/", params={"q": "chunches", "lang": "en"}))
+    page = shown(visitor.get("/", params={"q": "tiliches", "lang": "en"}))
     assert "What kind of thing is it?" in page
-    assert "“chunches” alone does not decide the line" in page
-    assert "No results for “chunches”" in page
+    assert "“tiliches” alone does not decide the line" in page
+    assert "No results for “tiliches”" in page
 
 
 def test_a_choice_is_a_link_whatever_was_typed(visitor: httpx.Client) -> None:
